@@ -1,0 +1,1 @@
+"""vggt_quant: quantize VGGT by every method that matters, and measure each."""

@@ -1,0 +1,1 @@
+"""VGGT itself; knows nothing of quantization."""
