@@ -1,0 +1,404 @@
+"""THE schema of every result file. Standard library only, so that a laptop without torch can read and redraw them.
+
+One dataclass per file; `write` stores it whole or not at all, `read` checks it, `json_schema` exports it. The unit
+stands in the key (`latency_ms_median`, `peak_memory_bytes`); what is unknown or infinite is `null`, never NaN.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+Result = typing.TypeVar("Result")
+Outcome = Literal["ok", "unsupported", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where and with what a file was made."""
+
+    package_version: str
+    commit: str | None
+    """Commit of the checkout that ran, `-dirty` appended if it had changes; null outside a checkout."""
+    python: str
+    torch: str
+    device: str
+    """`cpu` or `cuda`: where the numbers of this file were measured."""
+    device_name: str
+    device_capability: str | None
+    cuda: str | None
+    driver: str | None
+    cpu_threads: int
+    created: str
+    """UTC, ISO 8601."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelResult:
+    """Which model is compared."""
+
+    name: str
+    label: str
+    """What every row calls the weights: the model's name, or `random weights (seed N)`."""
+    random_weights: bool
+    weights_sha256: str
+    num_parameters: int
+    config: dict[str, Any]
+    revision: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedImage:
+    """A file that looked like an image and was not used."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagesResult:
+    """Which photos are compared on."""
+
+    folder: str
+    paths: list[str]
+    skipped: list[SkippedImage]
+    mode: Literal["crop", "pad"]
+    shape: list[int]
+    """Shape of the tensor that the model sees: [images, 3, height, width]."""
+    tensor_sha256: str
+    path: str
+    """The preprocessed tensor, a safetensors file with one tensor `images`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputInfo:
+    """One entry of the model's output dictionary."""
+
+    type: str
+    shape: list[int] | None
+    dtype: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceResult:
+    """The fp32 outputs that every variant is compared with."""
+
+    key: str
+    path: str
+    cached: bool
+    outputs: dict[str, OutputInfo]
+    seconds: float
+    provenance: Provenance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptLayer:
+    """A linear layer that stays in higher precision, and why."""
+
+    name: str
+    reason: str
+    num_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Error:
+    """What went wrong, for people first."""
+
+    stage: str
+    kind: Literal["exception", "input", "out_of_memory", "signal", "unsupported"]
+    message: str
+    traceback: str | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """The record that every job leaves beside its log, above all when it fails."""
+
+    stage: str
+    variant: str | None
+    outcome: Outcome
+    error: Error | None
+    seconds: float
+    command: list[str]
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizeResult:
+    """A packed checkpoint: where it lies, what it weighs, what is in it."""
+
+    variant: str
+    outcome: Outcome
+    error: Error | None
+    spec: dict[str, Any]
+    key: str | None = None
+    checkpoint: str | None = None
+    cached: bool | None = None
+    checkpoint_bytes: int | None = None
+    weights_bytes: int | None = None
+    """Every parameter, buffer and packed object of the model in memory, shared storage counted once."""
+    num_parameters: int | None = None
+    quantized_parameters: int | None = None
+    quantized_share: float | None = None
+    bytes_per_quantized_weight_memory: float | None = None
+    bytes_per_quantized_weight_disk: float | None = None
+    formats: dict[str, int] = field(default_factory=dict)
+    """Number of layers in each format; `dense` are linear layers that were kept."""
+    kept: list[KeptLayer] = field(default_factory=list)
+    weight_sqnr_db_median: float | None = None
+    weight_sqnr_db_min: float | None = None
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorError:
+    """How far one output tensor is from its fp32 counterpart, computed on the CPU in float32."""
+
+    shape: list[int]
+    dtype: str
+    mae: float | None = None
+    mse: float | None = None
+    max_abs: float | None = None
+    psnr_db: float | None = None
+    psnr_peak: float | None = None
+    """The peak of PSNR: the largest minus the smallest value of the reference."""
+    ssim: float | None = None
+    """Mean structural similarity over frames; dense maps only."""
+    cosine: float | None = None
+    sqnr_db: float | None = None
+    """10 log10 of signal power over error power; null when the outputs are identical."""
+    identical: bool = False
+    error: str | None = None
+    """Why this row has no numbers, e.g. a shape mismatch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneAccuracy:
+    """One scene's deviations from fp32."""
+
+    scene: str
+    num_images: int
+    outputs: dict[str, TensorError]
+    notes: list[str]
+    """Outputs that are lists or no tensors."""
+    rotation_error_deg_mean: float | None = None
+    rotation_error_deg_max: float | None = None
+    translation_angle_deg_mean: float | None = None
+    """Angle between translation directions; frames whose reference translation is nearly zero are left out."""
+    translation_angle_deg_max: float | None = None
+    fov_error_deg_mean: float | None = None
+    depth_abs_rel: float | None = None
+    depth_delta_125: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyResult:
+    """Deviation from fp32 on the same photos, scene by scene."""
+
+    variant: str
+    outcome: Outcome
+    error: Error | None
+    label: str
+    scenes: list[SceneAccuracy] = field(default_factory=list)
+    note: str | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedResult:
+    """Time and memory of the whole forward pass in a fresh process."""
+
+    variant: str
+    outcome: Outcome
+    error: Error | None
+    shape: list[int] = field(default_factory=list)
+    compute_dtype: str | None = None
+    kernels: dict[str, str] = field(default_factory=dict)
+    """Format -> the kernel that really ran."""
+    warmup_runs: int | None = None
+    latencies_ms: list[float] = field(default_factory=list)
+    latency_ms_median: float | None = None
+    latency_ms_iqr: float | None = None
+    load_seconds: float | None = None
+    weights_bytes: int | None = None
+    checkpoint_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    peak_memory_kind: Literal["cuda allocator", "resident set"] | None = None
+    resident_before_bytes: int | None = None
+    """Resident set of the process before the model was loaded: Python and torch alone."""
+    note: str | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodRow:
+    """One variant in the comparison: every figure, or the error where it failed."""
+
+    variant: str
+    outcome: Outcome
+    error: Error | None
+    quantize: QuantizeResult | None = None
+    accuracy: AccuracyResult | None = None
+    speed: SpeedResult | None = None
+    compression_vs_fp32: float | None = None
+    """fp32 checkpoint bytes over this variant's."""
+    speedup_vs_fp32: float | None = None
+    speedup_vs_bf16: float | None = None
+    """Ratios of median latencies; null when the two were not measured on the same device."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonReport:
+    """comparison_report.json: the whole comparison in one file."""
+
+    partial: bool
+    """True when a variant failed and the run goes on later."""
+    model: ModelResult | None
+    images: ImagesResult | None
+    reference: ReferenceResult | None
+    methods: list[MethodRow]
+    recommendation: str
+    errors: list[Error]
+    """Errors of steps that belong to no variant, e.g. the fp32 reference."""
+    schema_version: int = SCHEMA_VERSION
+    created: str = ""
+
+
+RESULT_TYPES = (
+    ModelResult,
+    ImagesResult,
+    ReferenceResult,
+    Status,
+    QuantizeResult,
+    AccuracyResult,
+    SpeedResult,
+    ComparisonReport,
+)
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None where JSON has no word for it (NaN, infinity)."""
+    return float(value) if math.isfinite(value) else None
+
+
+def write(result: Any, path: Path | str) -> None:
+    """Write a result as JSON, whole or not at all; a NaN or infinity inside is a ValueError."""
+    write_text(json.dumps(dataclasses.asdict(result), indent=1, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path | str) -> None:
+    """Write a text file under a temporary name in the same folder, then rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(cls: type[Result], path: Path | str) -> Result:
+    """Read a result file of type `cls`; a file of another shape is a ValueError that names the file and the field."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        return build(cls, data)
+    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a {cls.__name__}: {error}; delete it and run again.") from error
+
+
+def build(annotation: Any, data: Any, where: str = "") -> Any:
+    """Turn plain JSON data into the annotated type; a missing, unknown or mistyped field is a ValueError."""
+    if dataclasses.is_dataclass(annotation):
+        return _build_dataclass(annotation, data, where)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return data
+    if origin in (types.UnionType, typing.Union):
+        return None if data is None else build(next(a for a in arguments if a is not type(None)), data, where)
+    if origin is Literal:
+        _expect(data in arguments, where, f"one of {list(arguments)}", data)
+        return data
+    if origin is list:
+        _expect(isinstance(data, list), where, "a list", data)
+        return [build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data)]
+    if origin is dict:
+        _expect(isinstance(data, dict), where, "an object", data)
+        return {key: build(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
+    return _build_scalar(annotation, data, where)
+
+
+def _build_dataclass(cls: Any, data: Any, where: str) -> Any:
+    _expect(isinstance(data, dict), where or cls.__name__, "an object", data)
+    hints = typing.get_type_hints(cls)
+    unknown = set(data) - set(hints)
+    _expect(not unknown, where or cls.__name__, f"only the fields of {cls.__name__}", sorted(unknown))
+    missing = [f.name for f in dataclasses.fields(cls) if f.name not in data and not _has_default(f)]
+    _expect(not missing, where or cls.__name__, f"all fields of {cls.__name__}", f"nothing for {missing}")
+    return cls(**{key: build(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in data.items()})
+
+
+def _build_scalar(annotation: Any, data: Any, where: str) -> Any:
+    if annotation is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    is_bool_as_number = isinstance(data, bool) and annotation is not bool
+    _expect(isinstance(data, annotation) and not is_bool_as_number, where, annotation.__name__, data)
+    return data
+
+
+def _expect(condition: bool, where: str, expected: str, data: Any) -> None:
+    if not condition:
+        raise ValueError(f"{where} should be {expected}, but is {data!r}")
+
+
+def _has_default(item: dataclasses.Field) -> bool:
+    return item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+
+
+def json_schema(cls: Any) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a result type, its nested types under `$defs`."""
+    definitions: dict[str, Any] = {}
+    reference = _schema_of(cls, definitions)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": definitions}
+
+
+def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if dataclasses.is_dataclass(annotation):
+        if annotation.__name__ not in definitions:
+            definitions[annotation.__name__] = {}
+            definitions[annotation.__name__] = _object_schema(annotation, definitions)
+        return {"$ref": f"#/$defs/{annotation.__name__}"}
+    if annotation is Any:
+        return {}
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_schema_of(argument, definitions) for argument in arguments]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is list:
+        return {"type": "array", "items": _schema_of(arguments[0], definitions)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema_of(arguments[1], definitions)}
+    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+    return {"type": names[annotation]}
+
+
+def _object_schema(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    required = [f.name for f in dataclasses.fields(cls) if not _has_default(f)]
+    properties = {name: _schema_of(hint, definitions) for name, hint in hints.items()}
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {**schema, "description": (cls.__doc__ or "").strip()}
