@@ -1,0 +1,50 @@
+"""Round to nearest (RTN): each weight takes the nearest integer on a grid that spans its row or group.
+
+The plainest post-training quantization, and the yardstick for all others (Krishnamoorthi 2018, arXiv:1806.08342). It
+needs no calibration and works layer by layer, so memory never exceeds the model plus one layer.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from vggt_quant import formats, rounding
+
+FORMATS = ("w8a16", "w4a16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """What decides the grid."""
+
+    format: Literal["w8a16", "w4a16"]
+    group_size: int | None = None
+    """Columns that share a scale; None = one scale per output channel (w8a16 only)."""
+    zero_points: bool = False
+    """Asymmetric weights: each scale gets a zero point."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        if self.format not in FORMATS:
+            raise ValueError(f"format is {self.format!r}; round_to_nearest writes {', '.join(FORMATS)}.")
+        if (self.format == "w4a16") != (self.group_size is not None):
+            raise ValueError(f"group_size is {self.group_size}; w4a16 needs one (e.g. 128) and w8a16 has none.")
+
+
+def quantize(model: nn.Module, layers: list[str], config: Config, calibration: None) -> dict[str, float]:
+    """Replace the named Linears in place, one after the other."""
+    packed = formats.get(config.format).PackedLinear
+    sqnr_db = {}
+    for name in layers:
+        linear = model.get_submodule(name)
+        weight = linear.weight.detach()
+        try:
+            grid = rounding.fit(weight, bits=packed.bits, group_size=config.group_size, zero_points=config.zero_points)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        integers = rounding.to_integers(weight, grid)
+        bias = None if linear.bias is None else linear.bias.detach()
+        model.set_submodule(name, packed.from_integers(integers, grid, bias))
+        sqnr_db[name] = rounding.sqnr_db(weight, rounding.to_weights(integers, grid))
+    return sqnr_db

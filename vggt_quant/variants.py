@@ -1,0 +1,79 @@
+"""Variants: named experiments, one entry each in `config/variants.yaml`. Reads them; imports no torch."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def packaged(folder: str) -> Path:
+    """The `config` or `workflow` folder that came with the package: beside it in a checkout, inside it when installed."""
+    inside = Path(__file__).parent / f"_{folder}"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / folder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A method, its settings and how everything that it leaves alone is stored."""
+
+    name: str
+    method: str
+    config: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "bfloat16"
+    policy: dict[str, Any] = field(default_factory=dict)
+    optional: bool = False
+    """May fail without failing the run; its reason is then its result."""
+    memory_limit_mb: int | None = None
+    """A job of this variant may use this much memory (10^6 bytes) and no more."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a variant."""
+        if self.dtype not in DTYPES:
+            raise ValueError(f"Variant {self.name}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}.")
+        if not isinstance(self.config, dict) or not isinstance(self.policy, dict):
+            raise ValueError(f"Variant {self.name}: config and policy are mappings of settings to values.")
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that decides the checkpoint's bytes; not the name, the optional mark or the memory limit."""
+        everything = asdict(self)
+        return {key: everything[key] for key in ("method", "config", "dtype", "policy")}
+
+
+def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
+    """All variants of a YAML file, by name; without a path, those that came with the package.
+
+    Raises:
+        ValueError: No such file, no YAML, or an entry with a missing or unknown key.
+    """
+    path = Path(path) if path else packaged("config") / "variants.yaml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"Cannot read the variants in {path}: {error}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} should map variant names to settings, but holds {type(entries).__name__}.")
+    return {name: _variant(name, entry, path) for name, entry in entries.items()}
+
+
+def _variant(name: str, entry: Any, path: Path) -> Variant:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{path}: variant {name} should be a mapping with at least `method`, but is {entry!r}.")
+    try:
+        return Variant(name=name, **entry)
+    except TypeError as error:
+        raise ValueError(f"{path}: variant {name} has a missing or unknown key: {error}.") from error
+
+
+def find_variant(name: str, path: Path | str | None = None) -> Variant:
+    """One variant by name.
+
+    Raises:
+        ValueError: No variant of that name; the sentence lists those that exist.
+    """
+    variants = load_variants(path)
+    if name not in variants:
+        raise ValueError(f"There is no variant {name!r}; there are {', '.join(variants)}.")
+    return variants[name]
