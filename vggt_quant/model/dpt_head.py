@@ -192,7 +192,7 @@ class DPTHead(nn.Module):
         tokens_FND = self.norm(tokens_FND.to(self.norm.weight.dtype))
         x_FChw = self.projects[level](tokens_FND.transpose(1, 2).unflatten(2, grid))
         x_FChw = self.resize_layers[level](self._add_plane_code(x_FChw, image_size))
-        return self.scratch.get_submodule(f"layer{level + 1}_rn")(x_FChw)
+        return getattr(self.scratch, f"layer{level + 1}_rn")(x_FChw)
 
     def _fuse(self, levels: list[Tensor]) -> Tensor:
         """Coarse to fine; each block grows to the next finer level's size, the last one to twice the finest."""
