@@ -10,7 +10,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def packaged(folder: str) -> Path:
-    """The `config` or `workflow` folder that came with the package: beside it in a checkout, inside it when installed."""
+    """The `config` or `workflow` folder of this package: inside it when installed, beside it in a checkout."""
     inside = Path(__file__).parent / f"_{folder}"
     return inside if inside.is_dir() else Path(__file__).parent.parent / folder
 

@@ -13,6 +13,11 @@ from torch.ao.quantization import default_dynamic_qconfig, quantize_dynamic
 
 from vggt_quant import rounding
 from vggt_quant.formats.pytorch_dynamic_int8 import PackedLinear
+from vggt_quant.progress import track
+
+
+DEVICES = ("cpu",)
+"""Where this method can run; methods that do not say run everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +32,7 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
         ValueError: The model is not float32 on the CPU.
     """
     sqnr_db = {}
-    for name in layers:
+    for name in track(layers, "quantize_dynamic"):
         linear = model.get_submodule(name)
         weight = linear.weight.detach()
         if weight.device.type != "cpu" or weight.dtype != torch.float32:

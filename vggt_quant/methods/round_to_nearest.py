@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from vggt_quant import formats, rounding
+from vggt_quant.progress import track
 
 FORMATS = ("w8a16", "w4a16")
 
@@ -36,7 +37,7 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
     """Replace the named Linears in place, one after the other."""
     packed = formats.get(config.format).PackedLinear
     sqnr_db = {}
-    for name in layers:
+    for name in track(layers, "round to nearest"):
         linear = model.get_submodule(name)
         weight = linear.weight.detach()
         try:

@@ -1,0 +1,8 @@
+"""`python -m vggt_quant` is `vggt-quant`."""
+
+import sys
+
+from vggt_quant.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Every flag of `vggt-quant`, with its help; no behaviour."""
+
+import argparse
+from pathlib import Path
+
+DEFAULT_MODEL = "facebook/VGGT-1B"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="vggt-quant",
+        description="Quantize VGGT by every method that matters, and measure each: size, speed, memory, deviation.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _compare(commands)
+    _doctor(commands)
+    _images(commands)
+    _model(commands)
+    _reference(commands)
+    _quantize(commands)
+    _accuracy(commands)
+    _speed(commands)
+    _report(commands)
+    _keys(commands)
+    return top
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name for name in text.split(",") if name]
+
+
+def _compare(commands: argparse._SubParsersAction) -> None:
+    text = "photos and a model in, the comparison of all methods out: the whole workflow in one command"
+    command = commands.add_parser("compare", help=text, description=text)
+    command.add_argument("--model-name", default=DEFAULT_MODEL, help=_MODEL + " (default: %(default)s)")
+    command.add_argument("--image-folder", default="drawn", help=_FOLDER + " (default: %(default)s)")
+    command.add_argument(
+        "--max-images", type=positive, help="take at most so many photos (default: all; of drawn ones 4)"
+    )
+    command.add_argument(
+        "--output-dir", type=Path, default=Path("results"), help="where the report goes (default: results)"
+    )
+    command.add_argument(
+        "--methods", type=names, nargs="+", help="variants to compare, e.g. int8_symmetric,int4_group64"
+    )
+    command.add_argument("--cache-dir", type=Path, help="where checkpoints are kept (default: OUTPUT_DIR/cache)")
+    command.add_argument("--variants", type=Path, help="a variants.yaml of your own (default: the package's)")
+    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
+    command.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+    _device(command)
+
+
+def _doctor(commands: argparse._SubParsersAction) -> None:
+    text = "what this machine can run, and with which kernels, on one screen"
+    commands.add_parser("doctor", help=text, description=text)
+
+
+def _images(commands: argparse._SubParsersAction) -> None:
+    text = "find the photos of a folder, say how many and where, and preprocess them as VGGT does"
+    command = _stage(commands, "images", text)
+    command.add_argument("--image-folder", default="drawn", help=_FOLDER + " (default: %(default)s)")
+    command.add_argument("--max-images", type=positive, help="take at most so many (default: all; of drawn ones 4)")
+    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
+    command.add_argument("--model", default=DEFAULT_MODEL, help="sets the image size; " + _MODEL)
+
+
+def _model(commands: argparse._SubParsersAction) -> None:
+    text = "find (and if need be download) a model's weights and identify them"
+    command = _stage(commands, "model", text)
+    command.add_argument("--model", default=DEFAULT_MODEL, help=_MODEL)
+
+
+def _reference(commands: argparse._SubParsersAction) -> None:
+    command = _stage(commands, "reference", "run the original model in float32 and keep its outputs")
+    _inputs(command)
+    _cache(command)
+    _device(command)
+
+
+def _quantize(commands: argparse._SubParsersAction) -> None:
+    command = _stage(commands, "quantize", "make the packed checkpoint of a variant")
+    command.add_argument("--model", default=DEFAULT_MODEL, help=_MODEL)
+    _variant(command)
+    _cache(command)
+    _device(command)
+
+
+def _accuracy(commands: argparse._SubParsersAction) -> None:
+    command = _stage(commands, "accuracy", "measure how far a packed checkpoint is from fp32 on the same photos")
+    _inputs(command)
+    command.add_argument(
+        "--reference", type=Path, help="reference.json of `vggt-quant reference` (default: make it now)"
+    )
+    _packed(command)
+    _variant(command, required=False)
+    _cache(command)
+    _device(command)
+
+
+def _speed(commands: argparse._SubParsersAction) -> None:
+    command = _stage(commands, "speed", "measure the time and memory of a packed checkpoint's forward pass")
+    _inputs(command)
+    _packed(command)
+    _variant(command, required=False)
+    _device(command)
+
+
+def _report(commands: argparse._SubParsersAction) -> None:
+    text = "gather the results into comparison_report.json, comparison_summary.txt and comparison_plots.png"
+    command = commands.add_parser("report", help=text, description=text)
+    command.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of the results (default: results)"
+    )
+    command.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the logs and status files")
+    command.add_argument("--methods", type=names, nargs="+", required=True, help="variants, in the order of the report")
+    command.add_argument("--output-dir", type=Path, help="where the three files go (default: the results folder)")
+    command.add_argument("--partial", action="store_true", help="some results are missing: mark the report as partial")
+
+
+def _keys(commands: argparse._SubParsersAction) -> None:
+    text = "print, as JSON, what each stage of each variant depends on (the workflow asks this)"
+    command = commands.add_parser("keys", help=text, description=text)
+    command.add_argument("--variants", type=Path, help="a variants.yaml (default: the package's)")
+    _device(command)
+
+
+def _stage(commands: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--out", type=Path, help="the result file, JSON (default: print it)")
+    command.add_argument(
+        "--status", type=Path, help="record here how the job ended, and run it in a process of its own"
+    )
+    command.add_argument("--memory-limit-mb", type=positive, help="end the job when it needs more (10^6 bytes)")
+    return command
+
+
+def _inputs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default=DEFAULT_MODEL, help=_MODEL)
+    command.add_argument("--images", default="drawn", help="images.json of `vggt-quant images`, or " + _FOLDER)
+
+
+def _packed(command: argparse.ArgumentParser) -> None:
+    text = "quantize.json of `vggt-quant quantize`, or a packed .safetensors checkpoint"
+    command.add_argument("--packed", type=Path, required=True, help=text)
+
+
+def _variant(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    command.add_argument("--variant", required=required, help="its name, e.g. int4_group128")
+    command.add_argument("--variants", type=Path, help="a variants.yaml of your own (default: the package's)")
+
+
+def _cache(command: argparse.ArgumentParser) -> None:
+    text = "folder that keeps checkpoints and fp32 outputs between runs; may be a network volume (default: cache)"
+    command.add_argument("--cache", type=Path, default=Path("cache"), help=text)
+
+
+def _device(command: argparse.ArgumentParser) -> None:
+    text = "where to run (default: auto = the GPU if there is one)"
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+
+
+_MODEL = (
+    "a hub id, a weight file or folder, model.json of `vggt-quant model`, "
+    "or small-random, nano-random, vggt-1b-random (seeded random weights)"
+)
+_FOLDER = "a folder of photos, or `drawn` for four that the project draws itself"

@@ -1,0 +1,78 @@
+"""`vggt-quant`: each subcommand parses, calls one function, writes one file.
+
+The parent of a supervised job, the help text and the keys must start in a blink, and a GPU must be chosen before torch
+is imported; so the modules that do the work are imported when their command is asked for.
+"""
+
+import dataclasses
+import importlib
+import json
+import logging
+import os
+import sys
+from argparse import Namespace
+from typing import Any
+
+from vggt_quant import arguments, jobs, machine, results
+from vggt_quant.variants import find_variant
+
+STAGES = ("images", "model", "reference", "quantize", "accuracy", "speed")
+"""Commands that make one result file and can run as supervised jobs; the functions of `stages`."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 the user's mistake, 1 any other failure, 128 + signal."""
+    words = [hyphenated(word) for word in (sys.argv[1:] if argv is None else argv)]
+    args = arguments.parser().parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if args.command not in STAGES:
+        module = importlib.import_module(f"vggt_quant.{args.command}")
+        return jobs.work(args.command, None, None, lambda: module.command(args))
+    is_parent = args.status and jobs.WORKER not in os.environ
+    return _supervise(args, words) if is_parent else _work(args)
+
+
+def hyphenated(word: str) -> str:
+    """`--max_images=3` as `--max-images=3`: underscore spellings are accepted."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def _work(args: Namespace) -> int:
+    if args.memory_limit_mb:
+        machine.limit_memory(args.memory_limit_mb)
+
+    def action() -> None:
+        stages = importlib.import_module("vggt_quant.stages")
+        _write(getattr(stages, args.command)(args), args)
+
+    return jobs.work(args.command, getattr(args, "variant", None), args.status, action)
+
+
+def _supervise(args: Namespace, words: list[str]) -> int:
+    variant = getattr(args, "variant", None)
+    code, error = jobs.supervise(args.command, variant, args.status, words, needs_gpu=_needs_gpu(args))
+    if error and variant and find_variant(variant, args.variants).optional:
+        _write(_reason_instead(args.command, variant, error), args)
+        return 0
+    return code
+
+
+def _needs_gpu(args: Namespace) -> bool:
+    return machine.resolve_device(getattr(args, "device", "cpu")) == "cuda"
+
+
+def _reason_instead(stage: str, variant: str, error: results.Error) -> Any:
+    """The result of an optional variant that failed: its reason."""
+    failed = {"variant": variant, "outcome": "failed", "error": error}
+    if stage == "quantize":
+        return results.QuantizeResult(**failed, spec={})
+    return results.AccuracyResult(**failed, label="") if stage == "accuracy" else results.SpeedResult(**failed)
+
+
+def _write(result: Any, args: Namespace) -> None:
+    if args.out:
+        results.write(result, args.out)
+    else:
+        print(json.dumps(dataclasses.asdict(result), indent=1))

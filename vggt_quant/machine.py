@@ -1,0 +1,96 @@
+"""The machine that a measurement ran on: GPUs, processor, memory. No torch: parents and parsers ask here too."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+from pathlib import Path
+
+
+def torch_version() -> str:
+    """Version of the installed torch, without importing it."""
+    return importlib.metadata.version("torch")
+
+
+def gpu_names() -> list[str]:
+    """Names of the NVIDIA GPUs that this process may use, without importing torch; empty where there is none."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    names = [line.strip() for line in run.stdout.splitlines() if line.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return names
+    return [
+        names[int(i)] if i.isdigit() and int(i) < len(names) else names[0] for i in visible.split(",") if i and names
+    ]
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is a GPU, else `cpu`.
+
+    Raises:
+        ValueError: Not one of auto, cpu, cuda; or cuda without a GPU.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; choose auto, cpu or cuda.")
+    if device == "auto":
+        return "cuda" if gpu_names() else "cpu"
+    if device == "cuda" and not gpu_names():
+        raise ValueError("device is cuda, but nvidia-smi finds no GPU here; use --device cpu.")
+    return device
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: str) -> str:
+    """Name of the GPU or processor behind `cpu` or `cuda`, without importing torch."""
+    return gpu_names()[0] if device == "cuda" else cpu_name()
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def commit() -> str | None:
+    """Commit of the checkout that this package runs from, `-dirty` appended if files changed; None outside one."""
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def resident_bytes() -> int:
+    """Resident set of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident set that this process ever had (its parent's before `exec` not counted)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process (and its children) hold at most this many 10^6 bytes of private memory.
+
+    The limit is on data, not on address space, because torch and CUDA reserve address space that they never use.
+    """
+    limit = megabytes * 1_000_000
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -1,0 +1,71 @@
+"""The fp32 outputs that every variant is compared with: computed once, cached under all that decides them."""
+
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vggt_quant import keys
+from vggt_quant.engine import ready
+from vggt_quant.inputs import read_images
+from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.provenance import provenance
+from vggt_quant.results import ImagesResult, ModelResult, OutputInfo, ReferenceResult
+
+
+def make_reference(model: ModelResult, images: ImagesResult, cache: Path | str, device: str) -> ReferenceResult:
+    """Run the original model in float32 (TF32 off), or find that the cache holds what it would give."""
+    started = time.perf_counter()
+    key = keys.reference_key(model.weights_sha256, images.tensor_sha256, device)
+    path = keys.cached(cache, "reference", key)
+    was_cached = path.is_file()
+    if not was_cached:
+        engine = ready(load_pretrained(resolve(model.name), device=device), device)
+        _store(engine.run(read_images(images)), path)
+    return ReferenceResult(
+        key=key,
+        path=str(path.absolute()),
+        cached=was_cached,
+        outputs={name: describe(value) for name, value in load_outputs(path).items()},
+        seconds=time.perf_counter() - started,
+        provenance=provenance(device),
+    )
+
+
+def describe(value: object) -> OutputInfo:
+    """Type, shape and dtype of one output, for the log and the report."""
+    if isinstance(value, Tensor):
+        return OutputInfo(type="tensor", shape=list(value.shape), dtype=str(value.dtype).removeprefix("torch."))
+    if isinstance(value, list | tuple):
+        return OutputInfo(type=f"list of {len(value)}", shape=None, dtype=None)
+    return OutputInfo(type=type(value).__name__, shape=None, dtype=None)
+
+
+def load_outputs(path: Path | str) -> dict[str, Tensor | list[Tensor]]:
+    """The output dictionary as the model gave it, lists of tensors included, on the CPU."""
+    outputs: dict[str, Tensor | list[Tensor]] = {}
+    for name, tensor in sorted(load_file(path).items()):
+        base, _, index = name.partition("#")
+        if index:
+            outputs.setdefault(base, []).append(tensor)
+        else:
+            outputs[name] = tensor
+    return outputs
+
+
+def _store(outputs: dict, path: Path) -> None:
+    """Write the outputs whole or not at all; entry i of a list is stored as `name#i`."""
+    tensors: dict[str, Tensor] = {}
+    for name, value in outputs.items():
+        entries = (
+            {f"{name}#{i:03d}": entry for i, entry in enumerate(value)} if isinstance(value, list) else {name: value}
+        )
+        tensors.update({key: entry.detach().cpu().contiguous().clone() for key, entry in entries.items()})
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise ValueError(f"The fp32 reference is not finite in {', '.join(bad)}; nothing can be compared with it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)

@@ -1,0 +1,92 @@
+"""Time and memory of the whole forward pass: checkpoint + shapes -> SpeedResult.
+
+Called in a fresh process per measurement (the caller's business), so that neither a warm cache nor another variant's
+memory leaks in. Warm-up first, the device synchronised around every repeat, median and interquartile range kept beside
+all single times. Peak memory covers loading and running: CUDA's allocator peak, or the process's largest resident set.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vggt_quant import machine
+from vggt_quant.checkpoint import memory_bytes
+from vggt_quant.engine import Engine, open_checkpoint, run_device
+from vggt_quant.inputs import read_images
+from vggt_quant.progress import track
+from vggt_quant.provenance import provenance
+from vggt_quant.results import ImagesResult, QuantizeResult, SpeedResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeats:
+    """How often the forward pass runs."""
+
+    warmup: int
+    timed: int
+
+
+CPU_REPEATS = Repeats(warmup=2, timed=5)
+CUDA_REPEATS = Repeats(warmup=5, timed=20)
+
+
+def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> SpeedResult:
+    """Load the packed model, warm it up, and time its forward pass on the photos.
+
+    Raises:
+        UnsupportedError: This device has no kernel for it.
+        CheckpointError: The checkpoint is damaged or gone.
+    """
+    place = run_device(packed.checkpoint, device)
+    resident_before = machine.resident_bytes()
+    started = time.perf_counter()
+    engine = open_checkpoint(packed.checkpoint, place)
+    engine.synchronize()
+    load_seconds = time.perf_counter() - started
+    images_N3HW = read_images(images).to(engine.device)
+    repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
+    latencies_ms = time_forward(engine, images_N3HW, repeats)
+    note = None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
+    return SpeedResult(
+        variant=packed.variant,
+        outcome="ok",
+        error=None,
+        shape=list(images_N3HW.shape),
+        compute_dtype=engine.compute_dtype,
+        kernels=engine.kernels,
+        warmup_runs=repeats.warmup,
+        latencies_ms=latencies_ms,
+        latency_ms_median=statistics.median(latencies_ms),
+        latency_ms_iqr=interquartile_range(latencies_ms),
+        load_seconds=load_seconds,
+        weights_bytes=memory_bytes(engine.model),
+        checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
+        peak_memory_bytes=torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes(),
+        peak_memory_kind="cuda allocator" if place == "cuda" else "resident set",
+        resident_before_bytes=resident_before,
+        note=note,
+        provenance=provenance(place),
+    )
+
+
+def time_forward(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> list[float]:
+    """Milliseconds of each timed pass, from an idle device to an idle device."""
+    for _ in range(repeats.warmup):
+        engine.run(images_N3HW)
+    latencies_ms = []
+    for _ in track(range(repeats.timed), "timed passes"):
+        engine.synchronize()
+        started = time.perf_counter()
+        engine.run(images_N3HW)
+        engine.synchronize()
+        latencies_ms.append(1e3 * (time.perf_counter() - started))
+    return latencies_ms
+
+
+def interquartile_range(values: list[float]) -> float:
+    """Distance between the quartiles, the ends included."""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return high - low
