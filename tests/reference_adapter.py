@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from vggt_quant.images import load_images
 
 from vggt_quant.geometry import (
     cameras_to_pose,
@@ -20,6 +19,7 @@ from vggt_quant.geometry import (
     quaternion_to_matrix,
     unproject_depth,
 )
+from vggt_quant.images import load_images
 from vggt_quant.model import NAMED, VGGT, VGGTConfig
 from vggt_quant.model.camera_head import activate_pose
 from vggt_quant.model.dpt_head import FusionBlock, activate_dense, plane_code
@@ -27,19 +27,24 @@ from vggt_quant.model.layers import apply_rotary, grid_positions, rotary_table
 from vggt_quant.model.vit import resize_positions
 
 
-def load_model(config: dict, weights: str) -> VGGT:
+def build_model(config: dict, weights: dict[str, Tensor]) -> VGGT:
     with torch.device("meta"):
         model = VGGT(VGGTConfig.from_dict(config))
-    model.load_state_dict(load_file(weights), strict=True, assign=True)
+    model.load_state_dict(weights, strict=True, assign=True)
     return model.eval()
 
 
 def forward(config: dict, weights: str, images: np.ndarray, query_points: np.ndarray) -> dict:
-    model = load_model(config, weights)
+    model = build_model(config, load_file(weights))
+    return observe(model, torch.from_numpy(images), torch.from_numpy(query_points))
+
+
+def observe(model: VGGT, images: Tensor, query_points: Tensor) -> dict:
+    """Everything the golden files know: outputs, cameras and points derived from them, tokens of the inside."""
     middle = _record_middle(model)
     with torch.inference_mode():
-        out = model(torch.from_numpy(images), torch.from_numpy(query_points))
-    image_size = images.shape[-2:]
+        out = model(images, query_points)
+    image_size = tuple(images.shape[-2:])
     extrinsic, intrinsic = pose_to_cameras(out["pose_enc"], image_size)
     derived = {
         "extrinsic": extrinsic,
