@@ -27,6 +27,18 @@ from vggt_quant.model.layers import apply_rotary, grid_positions, rotary_table
 from vggt_quant.model.vit import resize_positions
 
 
+def as_tensor(output: Tensor | list[Tensor]) -> Tensor:
+    return torch.stack(output) if isinstance(output, list) else output
+
+
+def worst_deviation(got: Tensor, reference: Tensor) -> float:
+    """Largest |difference| / (rms + |reference|), the measure of the golden data's tolerances."""
+    assert got.shape == reference.shape, (got.shape, reference.shape)
+    got, reference = got.double(), reference.double()
+    scale = reference.square().mean().sqrt() + reference.abs() + 1e-30
+    return float(((got - reference).abs() / scale).max())
+
+
 def build_model(config: dict, weights: dict[str, Tensor]) -> VGGT:
     with torch.device("meta"):
         model = VGGT(VGGTConfig.from_dict(config))

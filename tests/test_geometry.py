@@ -1,4 +1,4 @@
-"""Cameras and rotations; the original's own values are in test_model.py's units."""
+"""Cameras and rotations; the original's own values are in test_model_reference.py's units."""
 
 from __future__ import annotations
 
