@@ -41,18 +41,23 @@ Labels = Callable[[MethodRow], str]
 
 def comparison_plots(report: ComparisonReport, path: Path | str) -> None:
     """Write the four panels as a PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    comparison_figure(report).canvas.print_figure(buffer, format="png", dpi=DPI)
+    write_bytes(buffer.getvalue(), path)
+
+
+def comparison_figure(report: ComparisonReport) -> Figure:
+    """The four panels under one title, taller with more variants."""
     height = 2.2 + 2 * (0.9 + 0.36 * max(3, len(report.methods)))
     figure = Figure(figsize=(14, height), layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12, wspace=0.03, hspace=0.03)
     panels = figure.subplots(2, 2)
     for axes, draw in zip(panels.flat, (plot_size, plot_time, plot_compression, plot_depth_error), strict=True):
         draw(axes, report)
     title, subtitle = _titles(report)
     figure.suptitle(f"{title}\n{subtitle}", fontsize=13, color=INK, parse_math=False)
-    buffer = io.BytesIO()
-    canvas.print_figure(buffer, format="png", dpi=DPI)
-    write_bytes(buffer.getvalue(), path)
+    return figure
 
 
 def plot_size(axes: Axes, report: ComparisonReport) -> None:
@@ -69,15 +74,15 @@ def plot_time(axes: Axes, report: ComparisonReport) -> None:
     rows = report.methods
     is_elsewhere = [is_on_other_device(row, rows) for row in rows]
     times = [latency_ms(row) for row in rows]
-    here = [time for time, elsewhere in zip(times, is_elsewhere, strict=True) if time and not elsewhere]
+    boxes = [latency_box_ms(row) for row in rows]
+    here = [box[1] for box, elsewhere in zip(boxes, is_elsewhere, strict=True) if box and not elsewhere]
     limit = 1.32 * max(here, default=1.0)
     texts = []
     for row, time, elsewhere in zip(rows, times, is_elsewhere, strict=True):
         where = f" on {speed_kind(row)}, another device" if elsewhere else ""
         texts.append(f"{format_number(time)} ms{where}")
-    _bars(axes, rows, times, texts, limit=limit, marked=is_elsewhere)
-    for place, (row, elsewhere) in enumerate(zip(rows, is_elsewhere, strict=True)):
-        box, time = latency_box_ms(row), latency_ms(row)
+    _bars(axes, rows, times, texts, limit=limit, marked=is_elsewhere, ends=[box[1] if box else 0 for box in boxes])
+    for place, (time, box, elsewhere) in enumerate(zip(times, boxes, is_elsewhere, strict=True)):
         if box and time and not elsewhere:
             axes.errorbar(time, place, xerr=[[time - box[0]], [box[1] - time]], color=INK, capsize=3, linewidth=1.2)
     _finish(axes, rows, "Time of one forward pass", "ms, median and middle half of the runs, less is better")
@@ -104,8 +109,9 @@ def plot_depth_error(axes: Axes, report: ComparisonReport) -> None:
         _bars(axes, rows, values, texts)
     title = "Depth error vs fp32"
     if is_random(report):
-        title += " (random weights: checks the arithmetic, not quality)"
-    _finish(axes, rows, title, f"AbsRel{', log scale' if is_log else ''}, less is better")
+        title += " (random weights)"
+    meaning = "shows the arithmetic, not the quality" if is_random(report) else "less is better"
+    _finish(axes, rows, title, f"AbsRel{', log scale' if is_log else ''}, {meaning}")
 
 
 def _depth_text(row: MethodRow, value: float | None) -> str:
@@ -122,12 +128,23 @@ def _bars(
     *,
     limit: float | None = None,
     marked: list[bool] | None = None,
+    ends: list[float] | None = None,
 ) -> None:
-    """A bar and its text per row; a `marked` bar is of another kind and may be cut at `limit`."""
+    """A bar and its text per row.
+
+    Args:
+        axes: The panel.
+        rows: One place each, from the top.
+        values: Length of the bar; None leaves the slot empty.
+        texts: What stands right of the bar.
+        limit: Right edge of the panel.
+        marked: Whether the bar is of another kind, drawn so, and cut at `limit`.
+        ends: Where the text starts if that is beyond the bar, e.g. behind a whisker.
+    """
     limit = limit or 1.32 * (max((value for value in values if value), default=0.0) or 1.0)
-    marked = marked or [False] * len(rows)
+    marked, ends = marked or [False] * len(rows), ends or [0.0] * len(rows)
     axes.set_xlim(0, limit)
-    for place, (row, value, text, mark) in enumerate(zip(rows, values, texts, marked, strict=True)):
+    for place, (row, value, text, mark, end) in enumerate(zip(rows, values, texts, marked, ends, strict=True)):
         if value is None:
             _empty_slot(axes, place, row)
             continue
@@ -137,7 +154,7 @@ def _bars(
         if mark and value > 0.5 * limit:  # no room on the right for a text this long
             _centred_text(axes, place, f"{text} →" if value > limit else text)
         else:
-            _value_label(axes, place, length / limit, text)
+            _value_label(axes, place, max(length, end) / limit, text)
 
 
 def _dots(axes: Axes, rows: list[MethodRow], values: list[float | None], texts: list[str]) -> None:

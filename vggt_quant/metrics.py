@@ -17,6 +17,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from vggt_quant.geometry import direction_angle, quaternion_to_matrix, rotation_angle
+
 DENSE_MAPS = ("depth", "depth_conf", "world_points", "world_points_conf")
 """Outputs with one value or vector a pixel, [B, S, H, W] or [B, S, H, W, C]: those that have an SSIM."""
 INPUT_ECHO = "images"
@@ -69,7 +71,7 @@ def output_errors(reference: dict[str, Any], candidate: dict[str, Any]) -> tuple
         elif isinstance(reference[name], Tensor) and isinstance(candidate[name], Tensor):
             errors[name] = tensor_error(reference[name], candidate[name], is_map=name in DENSE_MAPS)
         else:
-            notes.append(f"{name}: {_describe(reference[name])}, not compared")
+            notes.append(f"{name}: {_describe(reference[name], candidate[name])}, not compared")
     return errors, notes
 
 
@@ -93,9 +95,9 @@ def camera_errors(reference_pose_enc: Tensor, candidate_pose_enc: Tensor) -> dic
     reference, candidate = (_comparable(p).reshape(-1, 9) for p in (reference_pose_enc, candidate_pose_enc))
     if not (torch.isfinite(reference).all() and torch.isfinite(candidate).all()):
         return dict.fromkeys(keys)
-    rotation = _rotation_angles(reference[:, 3:7], candidate[:, 3:7])
+    rotation = rotation_angle(quaternion_to_matrix(reference[:, 3:7]), quaternion_to_matrix(candidate[:, 3:7]))
     has_direction = reference[:, :3].norm(dim=-1) > SMALLEST_TRANSLATION
-    translation = _angles(reference[has_direction, :3], candidate[has_direction, :3])
+    translation = _translation_angles(reference[has_direction, :3], candidate[has_direction, :3])
     fov = (reference[:, 7:] - candidate[:, 7:]).abs()
     return dict(zip(keys, (*_mean_and_max(rotation), *_mean_and_max(translation), _mean_and_max(fov)[0]), strict=True))
 
@@ -173,21 +175,10 @@ def _mean_ssim(reference: Tensor, candidate: Tensor, peak: float) -> float | Non
     return _finite(float(np.mean(values)))
 
 
-def _rotation_angles(reference: Tensor, candidate: Tensor) -> Tensor:
-    """Angles between rotations given as quaternions [N, 4] of any length, in radians.
-
-    From chord lengths, |p - q| = 2 sin(angle / 4): arccos of a dot product would lose all angles below 0.03 degrees
-    in float32.
-    """
-    p, q = (x / x.norm(dim=-1, keepdim=True) for x in (reference, candidate))
-    q = torch.where((p * q).sum(dim=-1, keepdim=True) < 0, -q, q)  # q and -q are the same rotation
-    return 4 * torch.atan2((p - q).norm(dim=-1), (p + q).norm(dim=-1))
-
-
-def _angles(reference: Tensor, candidate: Tensor) -> Tensor:
-    """Angles between vectors [N, 3] in radians; NaN where the candidate is zero and has no direction."""
-    p, q = (x / x.norm(dim=-1, keepdim=True) for x in (reference, candidate))
-    return 2 * torch.atan2((p - q).norm(dim=-1), (p + q).norm(dim=-1))
+def _translation_angles(reference: Tensor, candidate: Tensor) -> Tensor:
+    """Angles between vectors [N, 3] in radians; NaN, not 0, where the candidate is zero and has no direction."""
+    angles = direction_angle(reference, candidate)
+    return torch.where(candidate.norm(dim=-1) > 0, angles, torch.nan)
 
 
 def _mean_and_max(radians: Tensor) -> tuple[float | None, float | None]:
@@ -197,8 +188,11 @@ def _mean_and_max(radians: Tensor) -> tuple[float | None, float | None]:
     return _finite(degrees.mean()), _finite(degrees.max())
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        tensors = sum(isinstance(item, Tensor) for item in value)
-        return f"a {type(value).__name__} of {len(value)} items, {tensors} of them tensors"
-    return f"of type {type(value).__name__}, no tensor to compare"
+def _describe(reference: Any, candidate: Any) -> str:
+    kinds = ["a tensor" if isinstance(v, Tensor) else f"a {type(v).__name__}" for v in (reference, candidate)]
+    if kinds[0] != kinds[1]:
+        return f"{kinds[0]} in the reference, {kinds[1]} in the variant"
+    if isinstance(reference, list | tuple):
+        tensors = sum(isinstance(item, Tensor) for item in reference)
+        return f"{kinds[0]} of {len(reference)} items, {tensors} of them tensors"
+    return f"of type {type(reference).__name__}, no tensor"

@@ -184,7 +184,7 @@ def _notes_of(row: MethodRow, report: ComparisonReport) -> list[str]:
             notes.append(one_line(result.note))
     scenes = row.accuracy.scenes if row.accuracy else []
     broken = [f"{s.scene}, {name}: {e.error}" for s in scenes for name, e in s.outputs.items() if e.error]
-    return [*notes, "; ".join(broken)] if broken else notes
+    return list(dict.fromkeys([*notes, "; ".join(broken)] if broken else notes))
 
 
 def _legend(report: ComparisonReport) -> list[str]:

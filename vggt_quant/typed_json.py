@@ -1,6 +1,7 @@
 """Dataclasses to JSON and back, checked: the small mechanism under `results`. Standard library only."""
 
 import dataclasses
+import math
 import os
 import tempfile
 import types
@@ -63,6 +64,7 @@ def _build_dataclass(cls: Any, data: Any, where: str) -> Any:
 def _build_scalar(annotation: Any, data: Any, where: str) -> Any:
     if annotation is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
+    _expect(not isinstance(data, float) or math.isfinite(data), where, "a finite number or null", data)
     is_bool_as_number = isinstance(data, bool) and annotation is not bool
     _expect(isinstance(data, annotation) and not is_bool_as_number, where, annotation.__name__, data)
     return data

@@ -1,0 +1,158 @@
+"""The picture: every variant keeps its place, every number its label, and nothing leaves the paper."""
+
+import dataclasses
+
+import pytest
+import sample_results
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vggt_quant import figures
+from vggt_quant.report import collect
+from vggt_quant.results import ComparisonReport
+
+EMPTY = ComparisonReport(
+    partial=True, model=None, images=None, reference=None, methods=[], recommendation="", errors=[]
+)
+PANELS = (figures.plot_size, figures.plot_time, figures.plot_compression, figures.plot_depth_error)
+
+
+@pytest.fixture(name="report")
+def _report(tmp_path) -> ComparisonReport:
+    return collect(*sample_results.write_run(tmp_path))
+
+
+def draw(panel, report) -> tuple:
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    panel(axes, report)
+    figure.canvas.draw()
+    return axes, [text.get_text() for text in axes.texts]
+
+
+def with_row(report, variant, **changes):
+    rows = [dataclasses.replace(row, **changes) if row.variant == variant else row for row in report.methods]
+    return dataclasses.replace(report, methods=rows)
+
+
+def test_the_picture_is_a_large_png_written_whole(report, tmp_path):
+    path = tmp_path / "out" / "comparison_plots.png"
+    figures.comparison_plots(report, path)
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.width >= 2000
+        assert len(image.convert("L").getcolors(256)) > 50  # not a blank page
+    assert [p.name for p in path.parent.iterdir()] == ["comparison_plots.png"]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_variant_has_a_place_and_the_unfinished_say_why(report, panel):
+    axes, texts = draw(panel, report)
+    assert [label.get_text() for label in axes.get_yticklabels()] == sample_results.VARIANTS
+    assert texts.count("failed") == 1 and texts.count("unsupported") == 1
+    assert len(texts) == len(sample_results.VARIANTS)
+    assert axes.yaxis_inverted(), "the first variant is on top"
+
+
+@pytest.mark.parametrize(
+    ("panel", "expected"),
+    [
+        (figures.plot_size, {"5.03 GB", "2.51 GB", "0.853 GB"}),
+        (figures.plot_time, {"401 ms", "96.4 ms", "88.2 ms", "14210 ms on cpu, another device →"}),
+        (figures.plot_compression, {"1.00x", "2.00x", "5.89x"}),
+        (figures.plot_depth_error, {"reference", "0.0013", "0.0187"}),
+    ],
+)
+def test_bars_carry_their_values(report, panel, expected):
+    assert expected <= set(draw(panel, report)[1])
+
+
+def test_small_models_are_measured_in_megabytes(report):
+    rows = [
+        dataclasses.replace(row, quantize=sample_results.quantize(row.variant, 12_300_000)) for row in report.methods
+    ]
+    axes, texts = draw(figures.plot_size, dataclasses.replace(report, methods=rows))
+    assert "12.3 MB" in texts and axes.get_xlabel().startswith("MB")
+
+
+def test_whiskers_span_the_middle_half_of_the_runs_on_the_same_device_only(report):
+    axes, _ = draw(figures.plot_time, report)
+    spans = [segment[:, 0] for whisker in axes.containers if hasattr(whisker, "lines") for segment in
+             whisker.lines[2][0].get_segments()]  # fmt: skip
+    assert len(spans) == len(sample_results.FINISHED), "none for the row that was measured on the CPU"
+    low, high = spans[0]
+    assert (low, high) == pytest.approx((401.3 - 0.95, 401.3 + 0.95))
+
+
+def test_a_slower_device_does_not_squash_the_others(report):
+    axes, _ = draw(figures.plot_time, report)
+    assert axes.get_xlim()[1] < 2 * 401.3
+
+
+def test_errors_that_span_decades_get_a_logarithmic_axis_and_others_do_not(report):
+    assert draw(figures.plot_depth_error, report)[0].get_xscale() == "log"
+    few = dataclasses.replace(
+        report, methods=[row for row in report.methods if row.variant.startswith(("fp32", "int4"))]
+    )
+    axes, texts = draw(figures.plot_depth_error, few)
+    assert axes.get_xscale() == "linear" and "reference" in texts
+
+
+def test_random_weights_are_said_in_the_title_and_under_the_axis(tmp_path):
+    report = collect(*sample_results.write_run(tmp_path, sample_results.RANDOM_MODEL))
+    axes, _ = draw(figures.plot_depth_error, report)
+    assert "random weights" in axes.get_title(loc="left") and "not the quality" in axes.get_xlabel()
+
+
+def test_a_variant_without_a_depth_error_keeps_an_empty_slot(report):
+    broken = sample_results.accuracy("bf16", [sample_results.scene(None, None, None)])
+    assert "no number" in draw(figures.plot_depth_error, with_row(report, "bf16", accuracy=broken))[1]
+
+
+@pytest.mark.parametrize("variant", ["fp32", "bf16"])
+def test_an_error_of_zero_is_said_in_words(report, variant):
+    exact = sample_results.accuracy(variant, [sample_results.scene(0.0, 0.0, None)])
+    texts = draw(figures.plot_depth_error, with_row(report, variant, accuracy=exact))[1]
+    assert ("0 (identical)" in texts) == (variant == "bf16")
+
+
+@pytest.mark.parametrize("slowdown", [0.2, 0.9, 1.1, 400.0])
+def test_no_text_leaves_the_paper_or_covers_another(report, slowdown):
+    """At every length of the marked bar: short, nearly as long as the panel, cut."""
+    slow = sample_results.speed("pytorch_dynamic_int8", 401.3 * slowdown, 3.0, device="cpu")
+    label = dataclasses.replace(sample_results.RANDOM_MODEL, label="random weights (seed 12345), 24 blocks of 1024")
+    report = dataclasses.replace(with_row(report, "pytorch_dynamic_int8", speed=slow), model=label)
+    figure = figures.comparison_figure(report)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    paper = figure.bbox
+    boxes = []
+    for axes in figure.axes:
+        texts = [*axes.texts, axes.title, axes._left_title, axes.xaxis.label, *axes.get_yticklabels()]
+        boxes += [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
+    boxes.append(("title", figure._suptitle.get_window_extent(renderer)))
+    for text, box in boxes:
+        assert box.x0 >= 0 and box.x1 <= paper.x1 and box.y0 >= 0 and box.y1 <= paper.y1, f"{text} leaves the paper"
+    for i, (text, box) in enumerate(boxes):
+        for other_text, other in boxes[:i]:
+            assert not box.overlaps(other), f"{text} covers {other_text}"
+
+
+def test_a_report_without_any_finished_variant_is_drawn(report, tmp_path):
+    rows = [row for row in report.methods if row.outcome != "ok"]
+    figures.comparison_plots(dataclasses.replace(report, methods=rows), tmp_path / "plots.png")
+    assert draw(figures.plot_time, dataclasses.replace(report, methods=rows))[1] == ["unsupported", "failed"]
+
+
+def test_an_empty_report_is_drawn(tmp_path):
+    figures.comparison_plots(EMPTY, tmp_path / "plots.png")
+    assert draw(figures.plot_size, EMPTY)[1] == ["no variants"]
+
+
+def test_names_that_the_font_lacks_or_that_look_like_formulas_are_drawn_as_they_are(report, tmp_path):
+    model = dataclasses.replace(sample_results.MODEL, label="照片 $x_1$ {model}")
+    rows = [dataclasses.replace(row, variant=f"${row.variant}_^") for row in report.methods]
+    figures.comparison_plots(dataclasses.replace(report, model=model, methods=rows), tmp_path / "plots.png")
+    axes, _ = draw(figures.plot_size, dataclasses.replace(report, methods=rows))
+    assert axes.get_yticklabels()[0].get_text() == "$fp32_^"
