@@ -161,8 +161,8 @@ def test_finite_turns_what_json_cannot_say_into_none():
 
 def test_the_exported_schema_is_in_step_with_the_dataclasses(tmp_path):
     write_schema(tmp_path / "schema.json")
-    cure = f"""run: python -c "from vggt_quant.report import write_schema; write_schema('{SCHEMA.name}')" """
-    assert SCHEMA.read_text() == (tmp_path / "schema.json").read_text(), cure
+    write_call = f"from vggt_quant.report import write_schema; write_schema('workflow/schemas/{SCHEMA.name}')"
+    assert SCHEMA.read_text() == (tmp_path / "schema.json").read_text(), f'run: python -c "{write_call}"'
 
 
 def test_the_schema_itself_is_valid():

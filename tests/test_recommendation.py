@@ -1,0 +1,96 @@
+"""The recommendation: its rules hold, it knows the noise, and random weights earn no verdict."""
+
+import dataclasses
+
+import sample_results
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_results import accuracy, quantize, scene, speed
+
+from vggt_quant.recommendation import is_within_noise, pareto_front, recommendation
+from vggt_quant.report import collect
+from vggt_quant.results import MethodRow
+
+
+def method_row(variant: str, size: int, median: float, iqr: float, abs_rel: float | None) -> MethodRow:
+    return MethodRow(
+        variant=variant,
+        outcome="ok",
+        error=None,
+        quantize=quantize(variant, size),
+        accuracy=accuracy(variant, [scene(abs_rel, 0.1, 30.0)]),
+        speed=speed(variant, median, iqr),
+    )
+
+
+def test_the_recommendation_names_the_smallest_the_fastest_the_closest_and_the_best_trade(tmp_path):
+    lines = collect(*sample_results.write_run(tmp_path)).recommendation.splitlines()
+    assert lines[0] == "Smallest: int4_group128, 853 MB, 5.89x smaller than fp32."
+    assert lines[1].startswith("Fastest: int8_symmetric, 81.7 ms, 4.91x faster than fp32")
+    assert lines[1].endswith("no different within the noise: int8_asymmetric (82.9 ms).")
+    assert lines[2] == "Closest to fp32: bf16, depth AbsRel 0.0013."
+    assert lines[3].startswith("Best trade: int8_symmetric, 3.85x smaller than fp32, 4.91x faster than fp32")
+    assert lines[4].startswith("Rule: ") and "at most 0.01" in lines[4]
+    assert not any("gptq" in line or "fp8" in line or "dynamic" in line for line in lines)
+
+
+def test_the_depth_limit_decides_the_trade():
+    rows = [
+        method_row("fp32", 100, 100, 1, 0.0),
+        method_row("tiny", 10, 50, 1, 0.011),
+        method_row("mid", 40, 60, 1, 0.009),
+    ]
+    assert "Best trade: mid" in recommendation(rows, random_weights=False)
+    assert "Best trade of size and time alone: tiny" in recommendation(rows, random_weights=True)
+
+
+def test_a_variant_without_a_depth_error_is_no_trade():
+    rows = [method_row("fp32", 100, 100, 1, 0.0), method_row("nan", 10, 10, 1, None)]
+    assert "Best trade: fp32 itself" in recommendation(rows, random_weights=False)
+    assert "Closest to fp32: not known" in recommendation(rows, random_weights=False)
+
+
+def test_slower_and_larger_variants_are_called_so():
+    slow = dataclasses.replace(method_row("slow", 10, 200, 1, 0.1), speedup_vs_fp32=0.5, compression_vs_fp32=10.0)
+    text = recommendation([slow], random_weights=False)
+    assert "Fastest: slow, 200 ms, 2.00x slower than fp32." in text and "Best trade: none" in text
+
+
+def test_a_difference_within_the_noise_is_no_advantage():
+    fp32, same = method_row("fp32", 100, 100.0, 4.0, 0.0), method_row("same", 50, 97.0, 4.0, 0.001)
+    assert is_within_noise(fp32, same) and not is_within_noise(fp32, method_row("faster", 50, 95.0, 4.0, 0.001))
+    text = recommendation([fp32, same], random_weights=False)
+    assert "no different within the noise: fp32 (100 ms)" in text and "as fast as fp32 within the noise" in text
+
+
+def test_rows_without_any_time_still_get_a_smallest():
+    rows = [dataclasses.replace(method_row(name, size, 1, 1, 0.1), speed=None) for name, size in (("a", 5), ("b", 3))]
+    text = recommendation(rows, random_weights=False)
+    assert text.startswith("Smallest: b, 3 B.") and "no time was measured" in text
+
+
+def test_files_of_nearly_the_same_size_are_named_together():
+    rows = [method_row("a", 1000, 10, 1, 0.1), method_row("b", 1010, 10, 1, 0.1), method_row("c", 1011, 10, 1, 0.1)]
+    assert recommendation(rows, random_weights=False).startswith("Smallest: a, 1.00 kB; within 1 % of it: b.")
+
+
+def test_only_the_reference_is_no_comparison():
+    assert "Only fp32 finished" in recommendation([method_row("fp32", 100, 100, 1, 0.0)], random_weights=False)
+
+
+values = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 9))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(values, min_size=1, max_size=8), st.booleans())
+def test_the_front_is_never_empty_and_no_outsider_beats_all_of_it(points, random_weights):
+    rows = [method_row(f"v{i}", size, time, 0.0, depth / 1000) for i, (size, time, depth) in enumerate(points)]
+    front = pareto_front(rows, random_weights=random_weights)
+    kept = {row.variant for row in front}
+    axes = 2 if random_weights else 3
+    for i, point in enumerate(points):
+        beaten = any(
+            all(a <= b for a, b in zip(other[:axes], point[:axes], strict=True)) and other[:axes] != point[:axes]
+            for other in points
+        )
+        assert (f"v{i}" in kept) == (not beaten)
