@@ -66,18 +66,25 @@ def _follow(path: Path, closure: set[Path]) -> None:
 @cache
 def _imports(path: Path) -> tuple[Path, ...]:
     """Files of this package that the file imports, packages on the way included (the top package is left out)."""
+    here = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
     found = []
     for node in ast.walk(ast.parse(path.read_bytes())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
+        for name in _imported_names(node, here):
             top, *parts = name.split(".")
             if top == PACKAGE.name:
                 found += [_module_path(parts[:depth]) for depth in range(1, len(parts) + 1)]
     return tuple(file for file in found if file is not None)
+
+
+def _imported_names(node: ast.AST, here: list[str]) -> list[str]:
+    """Dotted names that an import statement may mean; `from a import b` means a and perhaps the module a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        above = here[: -node.level] if node.level else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return []
 
 
 @cache

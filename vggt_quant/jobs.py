@@ -46,12 +46,11 @@ def supervise(
     return code, error
 
 
-def work(stage: str, variant: str | None, status: Path | None, action: Callable[[], None]) -> int:
+def work(stage: str, variant: str | None, status: Path | None, action: Callable[[], int | None]) -> int:
     """Do the work in this process; an exception becomes a status and an exit code, and one sentence on stderr."""
     started = time.perf_counter()
     try:
-        action()
-        error, code = None, 0
+        error, code = None, action() or 0
     except (ValueError, OSError) as exception:
         code = 2
         error = describe_error(stage, exception, kind="input", exit_code=code)

@@ -15,7 +15,6 @@ from vggt_quant import rounding
 from vggt_quant.formats.pytorch_dynamic_int8 import PackedLinear
 from vggt_quant.progress import track
 
-
 DEVICES = ("cpu",)
 """Where this method can run; methods that do not say run everywhere."""
 

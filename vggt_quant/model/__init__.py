@@ -1,1 +1,6 @@
 """VGGT itself; knows nothing of quantization."""
+
+from vggt_quant.model.config import NAMED, VGGTConfig
+from vggt_quant.model.vggt import VGGT
+
+__all__ = ["NAMED", "VGGT", "VGGTConfig"]

@@ -1,0 +1,121 @@
+"""Decisions about the structure, held as tests: who may import whom, how long files and functions may be."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "vggt_quant"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Room -> the rooms it may import. A room is a module or folder directly below the package.
+ALLOWED = {
+    "typed_json": set(),
+    "results": {"typed_json"},
+    "machine": {"results"},
+    "variants": set(),
+    "progress": set(),
+    "gpus": set(),
+    "fingerprint": set(),
+    "arguments": set(),
+    "model": set(),
+    "kernels": set(),
+    "policy": set(),
+    "geometry": set(),
+    "images": set(),
+    "rounding": set(),
+    "raycasting": {"geometry"},
+    "synthetic": {"geometry", "raycasting"},
+    "metrics": {"geometry"},
+    "formats": {"kernels", "rounding"},
+    "methods": {"formats", "rounding", "progress"},
+    "quantize": {"methods", "formats", "policy", "variants"},
+    "advanced": {"quantize", "variants"},
+    "checkpoint": {"model", "formats"},
+    "engine": {"checkpoint", "model", "formats"},
+    "provenance": {"machine", "results"},
+    "keys": {"fingerprint", "machine", "variants"},
+    "inputs": {"images", "synthetic", "model", "results"},
+    "packing": {
+        *("checkpoint", "formats", "keys", "machine", "methods", "model"),
+        *("provenance", "quantize", "results", "typed_json", "variants"),
+    },
+    "reference": {"engine", "inputs", "keys", "model", "provenance", "results"},
+    "accuracy": {"engine", "inputs", "metrics", "provenance", "reference", "results"},
+    "speed": {"checkpoint", "engine", "inputs", "machine", "progress", "provenance", "results"},
+    "row_values": {"results"},
+    "recommendation": {"results", "row_values"},
+    "figures": {"results", "row_values", "typed_json"},
+    "report_summary": {"results", "row_values"},
+    "report": {"figures", "recommendation", "report_summary", "results", "row_values", "typed_json"},
+    "jobs": {"gpus", "machine", "results"},
+    "stages": {
+        *("accuracy", "checkpoint", "engine", "inputs", "machine", "model", "packing"),
+        *("reference", "results", "speed", "typed_json", "variants"),
+    },
+    "compare": {"gpus", "machine", "typed_json", "variants"},
+    "doctor": {"engine", "formats", "machine", "variants"},
+    "cli": {"arguments", "jobs", "machine", "results", "variants"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    """Rooms of this package that a file imports."""
+    here = ["vggt_quant", *path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: -node.level]] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "vggt_quant" else [base]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("vggt_quant."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downward_only(path):
+    above = set(imported_rooms(path)) - ALLOWED[room(path)] - {room(path)}
+    assert not above, f"{path.name} imports {above}"
+
+
+def test_no_method_imports_another_method_or_a_kernel():
+    for path in (PACKAGE / "methods").glob("[a-z]*.py"):
+        assert not re.search(r"^(from|import) vggt_quant\.(methods|kernels)", path.read_text(), re.M), path
+
+
+@pytest.mark.parametrize("module", ["cli", "results", "report", "figures", "keys", "compare"])
+def test_what_needs_no_torch_does_not_import_it(module):
+    code = f"import sys, vggt_quant.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_stay_small(path):
+    limit = 400 if room(path) in ("model", "kernels") else 310
+    text = path.read_text()
+    assert text.count("\n") <= limit
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno + 1 <= 60, node.name
+
+
+def test_the_readme_names_every_file_of_the_package_and_no_other():
+    """The tree in the README is the map; a map that lies is worse than none."""
+    for readme in ("README.md", "README.zh-CN.md"):
+        tree = (ROOT / readme).read_text().split("```text")[1].split("```")[0]
+        named = set(re.findall(r"^\s+(\w+(?:\.py|/))\s", tree, re.M))
+        real = {path.name + ("/" if path.is_dir() else "") for path in PACKAGE.iterdir() if path.name[0] not in "."}
+        real -= {"__pycache__/", "__main__.py", "_workflow/", "_config/"}
+        assert real <= named, f"{readme} does not name {real - named}"

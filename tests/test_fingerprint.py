@@ -1,0 +1,98 @@
+"""Keys: what an edit changes, on a real copy of the package."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vggt_quant import fingerprint, keys, variants
+
+PACKAGE = Path(fingerprint.__file__).parent
+SEVEN = list(variants.load_variants())
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "vggt_quant", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE.parent / "config", tmp_path / "config")
+    return tmp_path
+
+
+def keys_of(root):
+    command = [sys.executable, "-P", "-m", "vggt_quant", "keys", "--device", "cpu"]
+    run = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=True
+    )
+    return json.loads(run.stdout)
+
+
+def changed(before, after, stage):
+    return [name for name in SEVEN if before[stage][name] != after[stage][name]]
+
+
+def edit(root, file, old, new):
+    path = root / "vggt_quant" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_editing_the_4_bit_format_changes_exactly_the_4_bit_variants(copy):
+    before = keys_of(copy)
+    edit(copy, "formats/w4a16.py", 'format = "w4a16"', 'format = "w4a16"\n    revision = 2')
+    after = keys_of(copy)
+    assert changed(before, after, "quantize") == ["int4_group128", "int4_group64"]
+    assert changed(before, after, "accuracy") == ["int4_group128", "int4_group64"]
+    assert before["reference"] == after["reference"]
+
+
+def test_editing_a_metric_changes_accuracy_and_no_checkpoint(copy):
+    before = keys_of(copy)
+    with open(copy / "vggt_quant" / "metrics.py", "a") as file:
+        file.write("\nCONSTANT = 1\n")
+    after = keys_of(copy)
+    assert changed(before, after, "quantize") == []
+    assert changed(before, after, "speed") == []
+    assert changed(before, after, "accuracy") == SEVEN
+
+
+def test_editing_the_model_changes_reference_accuracy_and_speed_but_no_round_to_nearest_checkpoint(copy):
+    before = keys_of(copy)
+    with open(copy / "vggt_quant" / "model" / "layers.py", "a") as file:
+        file.write("\nCONSTANT = 1\n")
+    after = keys_of(copy)
+    assert before["reference"] != after["reference"]
+    assert changed(before, after, "quantize") == []
+    assert changed(before, after, "accuracy") == changed(before, after, "speed") == SEVEN
+
+
+def test_comments_and_docstrings_change_nothing(copy):
+    before = keys_of(copy)
+    edit(
+        copy,
+        "rounding.py",
+        '"""The uniform integer grid',
+        '# A new comment.\n"""Another docstring. The uniform integer grid',
+    )
+    assert keys_of(copy) == before
+
+
+def test_changing_a_setting_changes_that_variant_alone(copy):
+    before = keys_of(copy)
+    path = copy / "config" / "variants.yaml"
+    path.write_text(path.read_text().replace("group_size: 64", "group_size: 32"))
+    assert changed(before, keys_of(copy), "quantize") == ["int4_group64"]
+
+
+def test_the_key_of_a_checkpoint_holds_weights_and_device():
+    variant = variants.find_variant("int8_symmetric")
+    assert len({keys.checkpoint_key(variant, w, d) for w in ("a", "b") for d in ("cpu", "cuda")}) == 4
+
+
+def test_a_module_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match=r"no module metricks"):
+        fingerprint.sources("metricks")

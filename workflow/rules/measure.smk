@@ -1,0 +1,58 @@
+# inputs    model.json, images.json, reference.json, quantize/V.json
+# outputs   accuracy/V.json, speed/V.json
+for variant in VARIANTS:
+
+    rule:
+        name:
+            f"accuracy_{variant}"
+        input:
+            model=f"{RESULTS}/model.json",
+            images=f"{RESULTS}/images.json",
+            reference=f"{RESULTS}/reference.json",
+            packed=f"{RESULTS}/quantize/{variant}.json",
+        output:
+            f"{RESULTS}/accuracy/{variant}.json",
+        log:
+            out=f"{LOGS}/accuracy_{variant}.log",
+            status=f"{LOGS}/accuracy_{variant}.status.json",
+        benchmark:
+            f"{BENCHMARKS}/accuracy_{variant}.jsonl"
+        params:
+            variant=variant,
+            limit=memory_limit(variant),
+            code=KEYS["accuracy"][variant],
+        threads: THREADS
+        resources:
+            gpu=GPU,
+        shell:
+            "{VGGT_QUANT} accuracy --model {input.model:q} --images {input.images:q} --reference {input.reference:q}"
+            " --packed {input.packed:q} --variant {params.variant} --variants {VARIANTS_FILE:q} --device {DEVICE}"
+            " {params.limit} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
+
+    # A timing takes all cores and the `timing` resource, so that nothing else runs beside it.
+    rule:
+        name:
+            f"speed_{variant}"
+        input:
+            model=f"{RESULTS}/model.json",
+            images=f"{RESULTS}/images.json",
+            packed=f"{RESULTS}/quantize/{variant}.json",
+        output:
+            f"{RESULTS}/speed/{variant}.json",
+        log:
+            out=f"{LOGS}/speed_{variant}.log",
+            status=f"{LOGS}/speed_{variant}.status.json",
+        benchmark:
+            f"{BENCHMARKS}/speed_{variant}.jsonl"
+        params:
+            variant=variant,
+            limit=memory_limit(variant),
+            code=KEYS["speed"][variant],
+        threads: workflow.cores
+        resources:
+            gpu=GPU,
+            timing=1,
+        shell:
+            "{VGGT_QUANT} speed --model {input.model:q} --images {input.images:q}"
+            " --packed {input.packed:q} --variant {params.variant} --variants {VARIANTS_FILE:q} --device {DEVICE}"
+            " {params.limit} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"

@@ -1,0 +1,27 @@
+# inputs    model.json
+# outputs   quantize/V.json; the packed checkpoint lies in the cache under its key
+for variant in VARIANTS:
+
+    rule:
+        name:
+            f"quantize_{variant}"
+        input:
+            model=f"{RESULTS}/model.json",
+        output:
+            f"{RESULTS}/quantize/{variant}.json",
+        log:
+            out=f"{LOGS}/quantize_{variant}.log",
+            status=f"{LOGS}/quantize_{variant}.status.json",
+        benchmark:
+            f"{BENCHMARKS}/quantize_{variant}.jsonl"
+        params:
+            variant=variant,
+            limit=memory_limit(variant),
+            code=KEYS["quantize"][variant],
+        threads: THREADS
+        resources:
+            gpu=GPU,
+        shell:
+            "{VGGT_QUANT} quantize --model {input.model:q} --variant {params.variant} --variants {VARIANTS_FILE:q}"
+            " --cache {CACHE:q} --device {DEVICE} {params.limit}"
+            " --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"

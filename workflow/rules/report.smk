@@ -1,0 +1,23 @@
+# inputs    every result
+# outputs   comparison_report.json, comparison_summary.txt, comparison_plots.png
+REPORT = (
+    f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --methods {','.join(VARIANTS)}"
+)
+
+
+rule report:
+    """Gather all results into the three files that people read."""
+    input:
+        [f"{RESULTS}/{name}.json" for name in ("model", "images", "reference")],
+        [f"{RESULTS}/{stage}/{name}.json" for stage in ("quantize", "accuracy", "speed") for name in VARIANTS],
+    output:
+        f"{RESULTS}/comparison_report.json",
+        f"{RESULTS}/comparison_summary.txt",
+        f"{RESULTS}/comparison_plots.png",
+    log:
+        f"{LOGS}/report.log",
+    params:
+        methods=list(VARIANTS),
+        code=KEYS["report"],
+    shell:
+        "{REPORT} --output-dir {RESULTS:q} > {log:q} 2>&1"
