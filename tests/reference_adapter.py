@@ -24,6 +24,13 @@ from vggt_quant.model import NAMED, VGGT, VGGTConfig
 from vggt_quant.model.camera_head import activate_pose
 from vggt_quant.model.dpt_head import FusionBlock, activate_dense, plane_code
 from vggt_quant.model.layers import apply_rotary, grid_positions, rotary_table
+from vggt_quant.model.track_correlation import (
+    CorrelationPyramid,
+    axis_code,
+    motion_code,
+    place_code,
+    sample_features,
+)
 from vggt_quant.model.vit import resize_positions
 
 
@@ -164,6 +171,20 @@ def _unit_fusion(params: dict, x: Tensor, skip: Tensor, **weights: Tensor) -> di
         return {"to_8x9": block(x, skip, (8, 9)), "x2": block(x, skip, (2 * height, 2 * width))}
 
 
+def _unit_grid_code(params: dict) -> dict:
+    height, width = params["grid_size"]
+    half = params["embed_dim"] // 2
+    pixels_yx = grid_positions(height, width)
+    code = place_code(axis_code(half, width), axis_code(half, height), pixels_yx.flip(-1)[None].float())
+    return {"embedding": code.mT.unflatten(-1, (height, width))}
+
+
+def _unit_correlate(params: dict, fmaps: Tensor, targets: Tensor, coords: Tensor) -> dict:
+    pyramid = CorrelationPyramid(fmaps.flatten(0, 1), params["num_levels"], params["radius"])
+    correlations = pyramid.correlate(targets.flatten(0, 1), coords.flatten(0, 1))
+    return {"corr": correlations.unflatten(0, fmaps.shape[:2])}
+
+
 UNITS = {
     "rope2d_": _unit_rotary,
     "position_getter": _unit_grid,
@@ -178,4 +199,8 @@ UNITS = {
     "inverse_se3": lambda params, se3: {"inverse": invert_rigid(se3)},
     "unproject_depth": _unit_unproject,
     "fusion_block": _unit_fusion,
+    "track_flow_embedding": lambda params, flow: {"embedding": motion_code(flow, params["C"])},
+    "track_grid_embedding": _unit_grid_code,
+    "sample_features4d": lambda params, features, coords: {"samples": sample_features(features, coords)},
+    "corr_block": _unit_correlate,
 }
