@@ -118,8 +118,8 @@ def test_no_more_frames_than_a_chunk_are_in_a_dense_head_at_once(nano: VGGT) -> 
     assert seen == [FRAMES_PER_CHUNK, 1]
 
 
-# bfloat16 keeps 8 bits and float16 11: through this depth, errors of one part in 30 and in 250 of the rms remain.
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+# Of the rms, bfloat16's 8 bits leave 0.7 % in this model's poses and float16's 11 bits 0.09 %; three times that.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
 def test_low_precision_weights_give_nearly_the_same_float32_outputs(
     dtype: torch.dtype, tolerance: float, images: Tensor, query_points: Tensor, expected: dict[str, Tensor]
 ) -> None:
@@ -137,10 +137,10 @@ def test_autocast_gives_nearly_the_same_float32_outputs(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = run(nano, images, query_points)
     assert {value.dtype for value in low.values()} == {torch.float32}
-    # bfloat16 products in the aggregator alone.
-    rms = expected["depth"].square().mean().sqrt()
-    deviation = (low["depth"] - expected["depth"]).square().mean().sqrt()
-    assert 0 < deviation <= 0.1 * rms
+    # As bfloat16 weights above; not zero, or autocast would have reached nothing.
+    rms = expected["pose_enc"].square().mean().sqrt()
+    deviation = (low["pose_enc"] - expected["pose_enc"]).square().mean().sqrt()
+    assert 0 < deviation <= 0.02 * rms
 
 
 class OpaqueLinear(nn.Module):
@@ -254,8 +254,9 @@ def test_the_vision_transformer_does_what_dinov2_says() -> None:
     torch.manual_seed(2)
     config = PatchEmbedConfig(depth=2, num_heads=2, num_register_tokens=3)
     vit = VisionTransformer(config, img_size=28, patch_size=14, embed_dim=16)
-    for parameter in vit.parameters():
-        nn.init.normal_(parameter, std=0.3)
+    for name, parameter in vit.named_parameters():
+        # Small tokens, so that the first norm feels its epsilon.
+        nn.init.normal_(parameter, std=0.3 if name.startswith(("blocks", "norm")) else 0.003)
     images = torch.randn(2, 3, 28, 28)
     w = vit.state_dict()
 
