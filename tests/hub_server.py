@@ -7,6 +7,8 @@ wrong announcements, error statuses. Weight files have their sha256 as ETag, as 
 
 import hashlib
 import re
+import socket
+import struct
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +27,8 @@ class Repo:
     error_code: str = ""
     cuts: dict[str, list[int]] = field(default_factory=dict)
     """For each file, how many bytes each of the next GETs sends before the connection breaks."""
+    resets: set[str] = field(default_factory=set)
+    """Files whose cuts are TCP resets."""
     damaged: set[str] = field(default_factory=set)
     """Files whose bytes arrive changed, in the same number."""
     announced_sizes: dict[str, int] = field(default_factory=dict)
@@ -93,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
             body = body[: repo.cuts[name].pop(0)]
             self.close_connection = True
         self.wfile.write(body)
+        if name in repo.resets:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class HubServer(ThreadingHTTPServer):

@@ -83,7 +83,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, offline: b
         WeightsError: nothing is there, it cannot be fetched, or its sizes are not a VGGT's.
     """
     name, path = str(name_or_path), Path(name_or_path).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return _resolve_folder(name, path)
     if path.is_file():
         return _resolve_file(name, path)
