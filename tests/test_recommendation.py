@@ -94,3 +94,19 @@ def test_the_front_is_never_empty_and_no_outsider_beats_all_of_it(points, random
             for other in points
         )
         assert (f"v{i}" in kept) == (not beaten)
+
+
+def test_a_time_from_another_device_wins_nothing():
+    rows = [method_row("fp32", 100, 100, 1, 0.0), method_row("bf16", 50, 50, 1, 0.001)]
+    elsewhere = dataclasses.replace(method_row("elsewhere", 40, 5, 1, 0.001), speed=speed("x", 5, 1, device="cpu"))
+    lines = recommendation([*rows, elsewhere], random_weights=False).splitlines()
+    assert lines[0].startswith("Smallest: elsewhere"), "a file has the same size everywhere"
+    assert lines[1].startswith("Fastest: bf16") and lines[3].startswith("Best trade: bf16")
+    assert "elsewhere" not in "".join(lines[3:])
+
+
+def test_a_lead_in_time_within_the_noise_keeps_no_variant_on_the_front():
+    small, large = method_row("small", 10, 101.0, 4.0, 0.001), method_row("large", 20, 100.0, 4.0, 0.001)
+    assert [row.variant for row in pareto_front([small, large], random_weights=False)] == ["small"]
+    clearly_faster = method_row("large", 20, 90.0, 4.0, 0.001)
+    assert len(pareto_front([small, clearly_faster], random_weights=False)) == 2

@@ -1,5 +1,6 @@
 """The report: no variant is ever dropped, a failure has its reason, and no ratio is taken between devices."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -53,6 +54,13 @@ def test_times_of_different_devices_are_never_divided(run):
 def test_times_of_different_shapes_are_never_divided(run):
     results, logs, variants = run
     write(speed("bf16", 96.4, 0.8, shape=[1, 2, 3, 350, 518]), results / "speed" / "bf16.json")
+    assert row_of(collect(results, logs, variants), "bf16").speedup_vs_fp32 is None
+
+
+def test_times_of_two_machines_of_the_same_kind_are_never_divided(run):
+    results, logs, variants = run
+    other = dataclasses.replace(sample_results.provenance(), device_name="NVIDIA A100-SXM4-80GB")
+    write(speed("bf16", 96.4, 0.8, provenance=other), results / "speed" / "bf16.json")
     assert row_of(collect(results, logs, variants), "bf16").speedup_vs_fp32 is None
 
 
