@@ -14,20 +14,18 @@ tensors as they are, and nothing is ever held in full precision.
 """
 
 import json
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vggt_quant import formats
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.tensor_file import write_tensors
 
 VERSION = 1
 MANIFEST = "vggt_quant"
@@ -60,7 +58,7 @@ def save(model: nn.Module, path: Path | str, *, about: dict[str, Any] | None = N
         "aliases": aliases,
         "crc32": {name: _crc32(tensor) for name, tensor in tensors.items()},
     }
-    _write_whole(tensors, {"format": "pt", MANIFEST: json.dumps(manifest)}, Path(path))
+    write_tensors(tensors, path, {"format": "pt", MANIFEST: json.dumps(manifest)})
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
@@ -130,17 +128,16 @@ def load_into(model: nn.Module, path: Path | str, *, device: str | torch.device 
         CheckpointError: Damaged file, or names and shapes that do not fit `model`.
     """
     manifest = read_manifest(path)
-    dense = _read_tensors(path, manifest["crc32"], torch.device(device))
-    for name, fields in manifest["layers"].items():
-        prefix = name + "."
-        tensors = {key.removeprefix(prefix): dense.pop(key) for key in list(dense) if key.startswith(prefix)}
-        _replace(model, name, fields, tensors, path)
-    for alias, name in manifest["aliases"].items():
-        if name in manifest["layers"]:
+    layers, aliases = manifest["layers"], manifest["aliases"]
+    tensors = _read_tensors(path, manifest["crc32"], torch.device(device))
+    packed = {name: _take(tensors, name) for name in layers}
+    dense = {**tensors, **{alias: tensors[name] for alias, name in aliases.items() if name not in layers}}
+    _assign_dense(model, dense, path, expect_missing=[*layers, *(a for a, name in aliases.items() if name in layers)])
+    for name, fields in layers.items():
+        _replace(model, name, fields, packed[name], path)
+    for alias, name in aliases.items():
+        if name in layers:
             model.set_submodule(alias, model.get_submodule(name))
-        else:
-            dense[alias] = dense[name]
-    _assign_dense(model, dense, path)
     return model
 
 
@@ -186,22 +183,6 @@ def _crc32(tensor: Tensor) -> int:
     return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else 0
 
 
-def _write_whole(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        os.unlink(temporary)
-        raise OSError(f"{path} could not be written: {error}; is the disk full?") from error
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def _read_tensors(path: Path | str, crc32: dict[str, int], device: torch.device) -> dict[str, Tensor]:
     tensors = {}
     with safe_open(path, framework="pt") as file:
@@ -228,13 +209,19 @@ def _replace(model: nn.Module, name: str, fields: dict[str, Any], tensors: dict[
     model.set_submodule(name, packed)
 
 
-def _assign_dense(model: nn.Module, dense: dict[str, Tensor], path: Any) -> None:
-    inside = tuple(f"{name}." for name in formats.packed_layers(model))
+def _take(tensors: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
+    """Take a packed layer's tensors out of the file's, under their short names."""
+    prefix = layer + "."
+    return {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+
+
+def _assign_dense(model: nn.Module, dense: dict[str, Tensor], path: Any, *, expect_missing: list[str]) -> None:
     try:
         result = model.load_state_dict(dense, strict=False, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit the model: {error}") from error
-    missing = [key for key in result.missing_keys if not key.startswith(inside)]
+    expected = tuple(f"{name}." for name in expect_missing)
+    missing = [key for key in result.missing_keys if not key.startswith(expected)]
     if missing or result.unexpected_keys:
         raise CheckpointError(
             f"{path} does not fit the model: {len(missing)} tensors are missing (e.g. {missing[:2]}) and "

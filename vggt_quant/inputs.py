@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vggt_quant import synthetic
@@ -13,6 +13,7 @@ from vggt_quant.images import describe, find_images, load_images
 from vggt_quant.model import VGGT
 from vggt_quant.model.pretrained import resolve, weights_sha256
 from vggt_quant.results import ImagesResult, ModelResult, SkippedImage
+from vggt_quant.tensor_file import write_tensors
 
 DRAWN = "drawn"
 """The name of a folder that stands for photos which this project draws itself."""
@@ -55,9 +56,7 @@ def prepare_images(folder: str, out: Path, *, size: int, mode: str, max_images: 
         synthetic.draw_scene(out.parent / DRAWN, num_images=max_images or 4)
     found = find_images(out.parent / DRAWN if folder == DRAWN else folder, max_images=max_images)
     images_N3HW = load_images(found.paths, mode, size=size).contiguous()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"images": images_N3HW}, out.with_suffix(".tmp"))
-    out.with_suffix(".tmp").replace(out)
+    write_tensors({"images": images_N3HW}, out)
     result = ImagesResult(
         folder=str(found.folder),
         paths=[str(path) for path in found.paths],

@@ -11,7 +11,7 @@ from vggt_quant import machine
 from vggt_quant.fingerprint import digest, own_sources, sources
 from vggt_quant.variants import Variant, load_variants
 
-PACKING = ("packing", "quantize", "checkpoint", "policy", "rounding", "variants")
+PACKING = ("packing", "quantize", "checkpoint", "policy", "rounding", "tensor_file", "variants")
 """What every packed checkpoint goes through; their own imports (the model, the loader) decide no byte of it."""
 
 

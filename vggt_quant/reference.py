@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vggt_quant import keys
@@ -13,6 +13,7 @@ from vggt_quant.inputs import read_images
 from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.provenance import provenance
 from vggt_quant.results import ImagesResult, ModelResult, OutputInfo, ReferenceResult
+from vggt_quant.tensor_file import write_tensors
 
 
 def make_reference(model: ModelResult, images: ImagesResult, cache: Path | str, device: str) -> ReferenceResult:
@@ -66,6 +67,4 @@ def _store(outputs: dict, path: Path) -> None:
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise ValueError(f"The fp32 reference is not finite in {', '.join(bad)}; nothing can be compared with it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    write_tensors(tensors, path)

@@ -1,0 +1,201 @@
+"""Packed checkpoints: bit-equal round trips, honest sizes, refusals in sentences."""
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import vggt_quant
+from vggt_quant import checkpoint, formats, quantize
+from vggt_quant.checkpoint import CheckpointError, load_into, load_packed, memory_bytes, read_manifest, save
+from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.variants import load_variants
+
+VARIANTS = load_variants()
+IMAGES = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+
+
+def nano():
+    return load_pretrained(resolve("nano-random"))
+
+
+def packed(name):
+    model = nano()
+    variant = VARIANTS[name]
+    quantize.run(model, variant, dtype=getattr(torch, variant.dtype))
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Every variant's model and its file."""
+    folder = tmp_path_factory.mktemp("packed")
+    made = {}
+    for name in VARIANTS:
+        made[name] = packed(name), folder / f"{name}.safetensors"
+        save(*made[name])
+    return made
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_outputs_are_equal_bit_for_bit_before_and_after(saved, name):
+    model, path = saved[name]
+    again = vggt_quant.load(path)
+    with torch.inference_mode():
+        before, after = model(IMAGES), again(IMAGES)
+    for key, value in before.items():
+        values = zip(value, after[key], strict=True) if isinstance(value, list) else [(value, after[key])]
+        assert all(torch.equal(a, b) for a, b in values), key
+    assert not again.training
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_loading_never_imports_a_method(saved, name):
+    code = f"import sys, vggt_quant; vggt_quant.load({str(saved[name][1])!r})"
+    code += "; sys.exit(any(m.startswith('vggt_quant.methods') for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_file_is_as_large_as_the_memory_that_it_fills(saved, name):
+    model, path = saved[name]
+    header = 8 + struct.unpack("<Q", path.read_bytes()[:8])[0]
+    assert path.stat().st_size - header == sum(checkpoint.tensor_bytes(path).values()) == memory_bytes(model)
+
+
+def test_sizes_shrink_as_the_bits_do(saved):
+    size = {name: path.stat().st_size for name, (_, path) in saved.items()}
+    assert size["int4_group128"] < size["int4_group64"] < size["int8_symmetric"] < size["bf16"] < size["fp32"]
+    assert size["bf16"] == pytest.approx(size["fp32"] / 2, rel=0.05)  # both headers are of one size
+
+
+@pytest.mark.parametrize("name", ["int8_symmetric", "int8_asymmetric", "int4_group128", "int4_group64"])
+def test_everything_else_of_a_packed_variant_is_bfloat16(saved, name):
+    model, path = saved[name]
+    layers = read_manifest(path)["layers"]
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            layer, _, part = key.rpartition(".")
+            if layer not in layers or part in ("bias", "weight_scale"):
+                assert file.get_tensor(key).dtype == torch.bfloat16, key
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+def test_dynamic_int8_keeps_torchs_integers_and_runs_torchs_kernel(saved):
+    model, path = saved["pytorch_dynamic_int8"]
+    layer = next(iter(formats.packed_layers(load_packed(path)).values()))
+    assert type(layer.linear).__module__ == "torch.ao.nn.quantized.dynamic.modules.linear"
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    with safe_open(path, framework="pt") as file:
+        name = next(iter(read_manifest(path)["layers"]))
+        assert file.get_tensor(f"{name}.weight_packed").dtype == torch.int8
+
+
+def test_memory_counts_what_torch_packs_out_of_sight(saved):
+    model, _ = saved["pytorch_dynamic_int8"]
+    visible = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    hidden = sum(layer.num_weights for layer in formats.packed_layers(model).values())
+    assert memory_bytes(model) >= visible + hidden
+
+
+def test_a_flipped_bit_is_found_and_its_tensor_named(saved, tmp_path):
+    data = bytearray(saved["int8_symmetric"][1].read_bytes())
+    data[-1000] ^= 1
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"flipped.*is damaged.*does not match its checksum"):
+        load_packed(path)
+
+
+def test_a_truncated_file_is_refused(saved, tmp_path):
+    path = tmp_path / "short.safetensors"
+    path.write_bytes(saved["int8_symmetric"][1].read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_packed(path)
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="no packed checkpoint"):
+        load_packed(path)
+    with pytest.raises(ValueError, match="foreign"):
+        vggt_quant.load(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_packed(tmp_path / "nothing.safetensors")
+
+
+def rewrite(path, out, change):
+    """Copy a checkpoint with another manifest."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    manifest = json.loads(header["__metadata__"]["vggt_quant"])
+    change(manifest)
+    header["__metadata__"]["vggt_quant"] = json.dumps(manifest)
+    text = json.dumps(header).encode()
+    out.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.update(version=99), "version 99"),
+        (lambda m: next(iter(m["layers"].values())).update(format="w5a16"), "w5a16"),
+        (lambda m: next(iter(m["layers"].values())).update(in_features=7), "does not fit"),
+        (lambda m: m["layers"].pop(next(iter(m["layers"]))), "does not fit"),
+        (lambda m: m["crc32"].pop(next(iter(m["crc32"]))), "damaged"),
+        (lambda m: m["model"].update(config=None), "holds no VGGT"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(saved, tmp_path, change, words):
+    out = tmp_path / "lies.safetensors"
+    rewrite(saved["int4_group128"][1], out, change)
+    with pytest.raises(ValueError, match=words):
+        load_packed(out)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    with pytest.raises(OSError, match="locked"):
+        save(packed("bf16"), folder / "sub" / ("x" * 300 + ".safetensors"))
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_any_module_saves_and_loads_into_its_own_architecture(tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = nn.Linear(64, 64)
+            self.again = self.shared
+            self.embed = nn.Embedding(10, 64)
+            self.head = nn.Linear(64, 10, bias=False)
+            self.head.weight = self.embed.weight
+            self.norm = nn.LayerNorm(64)
+
+        def forward(self, x):
+            return self.head(self.norm(self.again(self.shared(self.embed(x)))))
+
+    net, x = Net().eval(), torch.arange(10)
+    vggt_quant.quantize_model(net, "int4_group64")
+    assert net.again is net.shared
+    assert isinstance(net.shared, formats.get("w4a16").PackedLinear)
+    save(net, tmp_path / "net.safetensors")
+    with torch.device("meta"):
+        other = Net()
+    load_into(other, tmp_path / "net.safetensors")
+    assert other.again is other.shared
+    assert torch.equal(other.eval()(x), net(x))
+    with pytest.raises(CheckpointError, match="holds no VGGT"):
+        vggt_quant.load(tmp_path / "net.safetensors")
