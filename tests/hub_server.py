@@ -99,6 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         if name in repo.resets:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            socket.close(self.connection.detach())  # at once: a shutdown would end the stream politely first
 
 
 class HubServer(ThreadingHTTPServer):
