@@ -50,13 +50,16 @@ def measure_accuracy(
 
 
 def compare(scene: str, reference: dict, outputs: dict, *, num_images: int) -> SceneAccuracy:
-    """Every deviation of one scene."""
+    """Every deviation of one scene; a model without a camera or depth head has no figures there."""
     errors, notes = metrics.output_errors(reference, outputs)
+    shared = set(reference) & set(outputs)
+    camera = metrics.camera_errors(reference["pose_enc"], outputs["pose_enc"]) if "pose_enc" in shared else {}
+    depth = metrics.depth_errors(reference["depth"], outputs["depth"]) if "depth" in shared else {}
     return SceneAccuracy(
         scene=scene,
         num_images=num_images,
         outputs={name: TensorError(**error) for name, error in errors.items()},
         notes=notes,
-        **metrics.camera_errors(reference["pose_enc"], outputs["pose_enc"]),
-        **metrics.depth_errors(reference["depth"], outputs["depth"]),
+        **camera,
+        **depth,
     )

@@ -64,10 +64,13 @@ def now() -> str:
 
 
 def commit() -> str | None:
-    """Commit of the checkout that this package runs from, `-dirty` appended if files changed; None outside one."""
+    """Commit of the sources that run: VGGT_QUANT_COMMIT where an image or archive sets it, else the checkout's.
+
+    `-dirty` is appended if files changed; None where nobody knows.
+    """
     folder = Path(__file__).parent.parent
-    if not (folder / ".git").exists():
-        return None
+    if "VGGT_QUANT_COMMIT" in os.environ or not (folder / ".git").exists():
+        return os.environ.get("VGGT_QUANT_COMMIT")
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,95 @@
+"""On a CUDA GPU: the same answers as on the CPU, no hidden synchronisation, every variant end to end."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import reference_adapter
+import torch
+from reference_adapter import as_tensor, worst_deviation
+from safetensors.torch import load
+from test_formats import SETTINGS, SHAPES, pack
+
+from vggt_quant import checkpoint, quantize
+from vggt_quant.engine import open_checkpoint, ready, run_device
+from vggt_quant.inputs import prepare_model
+from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.packing import make_checkpoint
+from vggt_quant.rounding import sqnr_db
+from vggt_quant.variants import load_variants
+
+GOLDEN = Path(__file__).parent / "golden"
+VARIANTS = load_variants()
+ON_GPU = [name for name in VARIANTS if name != "pytorch_dynamic_int8"]
+IMAGES = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+def golden(name):
+    return load(gzip.decompress((GOLDEN / name).read_bytes()))
+
+
+def test_the_original_values_come_out_on_the_gpu_in_true_fp32():
+    config, scene = json.loads((GOLDEN / "tiny_conv.json").read_text()), golden("tiny_conv_scene.safetensors.gz")
+    model = reference_adapter.build_model(config, golden("tiny_conv_weights.safetensors.gz")).cuda()
+    outputs = ready(model, "cuda").run(scene["in.images_u8"].float() / 255)
+    for name in ("pose_enc", "pose_enc_list"):
+        # Ten times the CPU's tolerance: another device sums in another order.
+        assert worst_deviation(as_tensor(outputs[name]).cpu(), scene[f"out.{name}"]) <= 5e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "shape"),
+    [(name, settings, shape) for name in ("w8a16", "w4a16") for settings in SETTINGS[name] for shape in SHAPES],
+)
+def test_formats_give_the_cpus_answer(name, settings, shape):
+    _, packed = pack(name, settings, shape)
+    x = torch.randn(2, 5, shape[1])
+    expected, got = packed(x), packed.cuda()(x.cuda()).cpu()
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()  # fp32 sums in another order
+
+
+@pytest.mark.parametrize("name", ["w8a16", "w4a16"])
+def test_integers_chosen_on_the_gpu_are_those_of_the_cpu(name):
+    from vggt_quant import formats, rounding
+
+    weight = torch.randn(256, 1000)
+    packed = formats.get(name).PackedLinear
+    group_size = 128 if name == "w4a16" else None
+    made = []
+    for place in ("cpu", "cuda"):
+        w = weight.to(place)
+        grid = rounding.fit(w, bits=packed.bits, group_size=group_size)
+        made.append(packed.from_integers(rounding.to_integers(w, grid), grid, None))
+    assert torch.equal(made[0].weight_packed, made[1].weight_packed.cpu())
+    assert torch.equal(made[0].weight_scale, made[1].weight_scale.cpu())
+
+
+@pytest.mark.parametrize("name", ON_GPU)
+def test_the_forward_pass_never_synchronises(name):
+    model = load_pretrained(resolve("nano-random"), device="cuda")
+    quantize.run(model, VARIANTS[name], dtype=getattr(torch, VARIANTS[name].dtype))
+    images = IMAGES.cuda()
+    with torch.inference_mode():
+        model(images)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            model(images)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_checkpoint_made_on_the_gpu_runs_and_stays_close_to_fp32(name, tmp_path):
+    fp32 = ready(load_pretrained(resolve("nano-random"), device="cuda"), "cuda").run(IMAGES)
+    packed = make_checkpoint(prepare_model("nano-random"), VARIANTS[name], tmp_path, "cuda")
+    place = run_device(packed.checkpoint, "cuda")
+    assert place == ("cpu" if name == "pytorch_dynamic_int8" else "cuda")
+    got = open_checkpoint(packed.checkpoint, place).run(IMAGES)
+    assert sqnr_db(fp32["depth"].log().cpu(), got["depth"].log().cpu()) > (8 if "int4" in name else 15)
+    assert checkpoint.memory_bytes(checkpoint.load_packed(packed.checkpoint, device=place)) == packed.weights_bytes
