@@ -11,12 +11,11 @@ from reference_adapter import as_tensor, worst_deviation
 from safetensors.torch import load
 from test_formats import SETTINGS, SHAPES, pack
 
-from vggt_quant import checkpoint, quantize
+from vggt_quant import checkpoint, formats, quantize, rounding
 from vggt_quant.engine import open_checkpoint, ready, run_device
 from vggt_quant.inputs import prepare_model
 from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.packing import make_checkpoint
-from vggt_quant.rounding import sqnr_db
 from vggt_quant.variants import load_variants
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,8 +55,6 @@ def test_formats_give_the_cpus_answer(name, settings, shape):
 
 @pytest.mark.parametrize("name", ["w8a16", "w4a16"])
 def test_integers_chosen_on_the_gpu_are_those_of_the_cpu(name):
-    from vggt_quant import formats, rounding
-
     weight = torch.randn(256, 1000)
     packed = formats.get(name).PackedLinear
     group_size = 128 if name == "w4a16" else None
@@ -70,6 +67,7 @@ def test_integers_chosen_on_the_gpu_are_those_of_the_cpu(name):
     assert torch.equal(made[0].weight_scale, made[1].weight_scale.cpu())
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("name", ON_GPU)
 def test_the_forward_pass_never_synchronises(name):
     model = load_pretrained(resolve("nano-random"), device="cuda")
@@ -77,8 +75,8 @@ def test_the_forward_pass_never_synchronises(name):
     images = IMAGES.cuda()
     with torch.inference_mode():
         model(images)
-        torch.cuda.set_sync_debug_mode("error")
         try:
+            torch.cuda.set_sync_debug_mode("error")
             model(images)
         finally:
             torch.cuda.set_sync_debug_mode("default")
@@ -91,5 +89,5 @@ def test_a_checkpoint_made_on_the_gpu_runs_and_stays_close_to_fp32(name, tmp_pat
     place = run_device(packed.checkpoint, "cuda")
     assert place == ("cpu" if name == "pytorch_dynamic_int8" else "cuda")
     got = open_checkpoint(packed.checkpoint, place).run(IMAGES)
-    assert sqnr_db(fp32["depth"].log().cpu(), got["depth"].log().cpu()) > (8 if "int4" in name else 15)
+    assert rounding.sqnr_db(fp32["depth"].log().cpu(), got["depth"].log().cpu()) > (8 if "int4" in name else 15)
     assert checkpoint.memory_bytes(checkpoint.load_packed(packed.checkpoint, device=place)) == packed.weights_bytes
