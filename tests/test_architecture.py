@@ -58,7 +58,7 @@ ALLOWED = {
         *("accuracy", "checkpoint", "engine", "inputs", "machine", "model", "packing"),
         *("reference", "results", "speed", "typed_json", "variants"),
     },
-    "compare": {"gpus", "machine", "typed_json", "variants"},
+    "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
     "doctor": {"engine", "formats", "machine", "variants"},
     "cli": {"arguments", "jobs", "machine", "results", "variants"},
     "__main__": {"cli"},

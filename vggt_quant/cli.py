@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from argparse import Namespace
+from types import ModuleType
 from typing import Any
 
 from vggt_quant import arguments, jobs, machine, results
@@ -27,10 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if args.command not in STAGES:
-        module = importlib.import_module(f"vggt_quant.{args.command}")
-        return jobs.work(args.command, None, None, lambda: module.command(args))
-    is_parent = args.status and jobs.WORKER not in os.environ
-    return _supervise(args, words) if is_parent else _work(args)
+        return jobs.work(args.command, None, None, lambda: _module(args.command).command(args))
+    if args.status and jobs.WORKER not in os.environ:
+        return jobs.work(args.command, None, None, lambda: _supervise(args, words))
+    return _work(args)
 
 
 def hyphenated(word: str) -> str:
@@ -40,27 +41,38 @@ def hyphenated(word: str) -> str:
 
 
 def _work(args: Namespace) -> int:
-    if args.memory_limit_mb:
-        machine.limit_memory(args.memory_limit_mb)
+    limit_mb = args.memory_limit_mb
 
     def action() -> None:
-        stages = importlib.import_module("vggt_quant.stages")
-        _write(getattr(stages, args.command)(args), args)
+        stages = _module("stages")
+        # Not around the import: OpenBLAS waits for ever for memory that it does not get when it is loaded.
+        with machine.memory_limit(limit_mb):
+            result = getattr(stages, args.command)(args)
+        _write(result, args)
 
-    return jobs.work(args.command, getattr(args, "variant", None), args.status, action)
+    return jobs.work(args.command, getattr(args, "variant", None), args.status, action, limit_mb)
 
 
 def _supervise(args: Namespace, words: list[str]) -> int:
     variant = getattr(args, "variant", None)
-    code, error = jobs.supervise(args.command, variant, args.status, words, needs_gpu=_needs_gpu(args))
+    code, error = jobs.supervise(
+        args.command, variant, args.status, words, needs_gpu=_needs_gpu(args), limit_mb=args.memory_limit_mb
+    )
     if error and variant and find_variant(variant, args.variants).optional:
         _write(_reason_instead(args.command, variant, error), args)
         return 0
     return code
 
 
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"vggt_quant.{name}")
+
+
 def _needs_gpu(args: Namespace) -> bool:
-    return machine.resolve_device(getattr(args, "device", "cpu")) == "cuda"
+    try:
+        return machine.resolve_device(getattr(args, "device", "cpu")) == "cuda"
+    except ValueError:
+        return False  # The worker fails in the same way, and that is recorded.
 
 
 def _reason_instead(stage: str, variant: str, error: results.Error) -> Any:

@@ -1,13 +1,18 @@
 """`vggt-quant compare`: the whole workflow in one command, from a folder of photos to the report."""
 
+import contextlib
+import fcntl
+import os
+import platform
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from vggt_quant import machine, typed_json
+from vggt_quant import jobs, machine, typed_json
 from vggt_quant.gpus import visible_gpus
 from vggt_quant.variants import load_variants, packaged
 
@@ -19,19 +24,24 @@ def command(args: Namespace) -> int:
         Snakemake's exit code.
 
     Raises:
-        ValueError: A method or device that does not exist.
+        ValueError: A method, device or image folder that does not exist; an output folder that another run works in.
     """
     out = args.output_dir.absolute()
-    config = out / "config.yaml"
-    typed_json.write_text(yaml.safe_dump(configuration(args), sort_keys=False), config)
-    code = subprocess.run([*snakemake(config, out), *(["--dry-run"] if args.dry_run else [])]).returncode
-    summary = out / ("partial" if code else ".") / "comparison_summary.txt"
-    if summary.is_file() and not args.dry_run:
-        print(summary.read_text(encoding="utf-8"))
-    logs = out / "logs"
-    print(
-        f"Some steps failed; why is in {logs}. The next run repeats only those." if code else f"Everything is in {out}."
-    )
+    settings = configuration(args)
+    with sole_run(out):
+        config = out / "config.yaml"
+        typed_json.write_text(yaml.safe_dump(settings, sort_keys=False), config)
+        words = snakemake(config, out)
+        remove_stale_lock(words, out)
+        code = jobs.run_child([*words, *(["--dry-run"] if args.dry_run else [])])
+    if args.dry_run:
+        return code
+    # After a failure the workflow itself has printed the partial summary, if it came that far.
+    if code == 0:
+        print((out / "comparison_summary.txt").read_text(encoding="utf-8"))
+        print(f"Everything is in {out}; comparison_plots.png there shows it.")
+    else:
+        print(f"The comparison in {out} is not complete; the same command goes on from here.", file=sys.stderr)
     return code
 
 
@@ -43,6 +53,8 @@ def configuration(args: Namespace) -> dict:
     if unknown:
         raise ValueError(f"There is no method {', '.join(unknown)}; there are {', '.join(variants)}.")
     machine.resolve_device(args.device)
+    if args.image_folder != "drawn" and not Path(args.image_folder).is_dir():
+        raise ValueError(f"There is no folder {args.image_folder}; --image-folder takes a folder of photos, or drawn.")
     return {
         "model": _absolute(args.model_name),
         "images": {
@@ -51,7 +63,7 @@ def configuration(args: Namespace) -> dict:
             "mode": args.image_mode,
         },
         "device": args.device,
-        "methods": methods,
+        "methods": list(dict.fromkeys(methods)) if methods else None,
         "variants_file": str(args.variants.absolute()) if args.variants else None,
         "cache_dir": str(args.cache_dir.absolute()) if args.cache_dir else "cache",
         "results_dir": ".",
@@ -63,10 +75,53 @@ def snakemake(config: Path, folder: Path) -> list[str]:
     workflow = packaged("workflow")
     gpus = f"gpu={max(1, len(visible_gpus()))}"
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(workflow / "Snakefile")),
+        *(sys.executable, "-P", "-m", "snakemake", "--snakefile", str(workflow / "Snakefile")),
         *("--directory", str(folder), "--configfile", str(config), "--cores", "all"),
         *("--workflow-profile", str(workflow / "profiles" / "default"), "--resources", gpus, "timing=1"),
+        *("--quiet", "host", "reason"),
     ]
+
+
+@contextlib.contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this run, by a lock that Snakemake inherits and that ends with the last of both.
+
+    Raises:
+        ValueError: Another run is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(_lock(folder), "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            cure = "wait for its end, or choose another --output-dir"
+            raise ValueError(f"Another comparison is at work in {folder}: {cure}.") from error
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def remove_stale_lock(words: list[str], folder: Path) -> None:
+    """Remove the lock that a killed Snakemake left behind, and note whose run the next one would be.
+
+    Called by the holder of `folder`, so nobody on this machine is at work there. Another machine may share the folder
+    without sharing the knowledge of locks; its lock is left to people.
+
+    Raises:
+        ValueError: The lock is another machine's.
+    """
+    owner = _lock(folder).read_text(encoding="utf-8").strip()
+    locks = folder / ".snakemake" / "locks"
+    if locks.is_dir() and any(locks.iterdir()):
+        if owner != platform.node():
+            cure = f"if it has ended, delete {locks} and run again"
+            raise ValueError(f"A run on {owner or 'an unknown machine'} left {folder} locked: {cure}.")
+        subprocess.run([*words, "--unlock"], capture_output=True)
+        print("The last run was killed; this one goes on from where it was.", file=sys.stderr)
+    _lock(folder).write_text(platform.node() + "\n", encoding="utf-8")
+
+
+def _lock(folder: Path) -> Path:
+    return folder / ".vggt-quant.lock"
 
 
 def _absolute(name: str) -> str:

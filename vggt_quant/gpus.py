@@ -1,11 +1,13 @@
 """One GPU per job: a job leases a free one and makes only that one visible before torch is imported.
 
-A lease is an advisory lock on a file per GPU. The system drops it when its holder ends, however that ends, so a killed
-job blocks nobody.
+A lease is an advisory lock on a file per GPU. The system drops it when its last holder ends, however that ends, so a
+killed job blocks nobody. The job's own process inherits the open file, so a GPU in use stays taken even when the parent
+that leased it was killed.
 """
 
 import contextlib
 import fcntl
+import logging
 import os
 import subprocess
 import tempfile
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 POLL_SECONDS = 0.2
+log = logging.getLogger(__name__)
 
 
 def visible_gpus() -> list[str]:
@@ -47,6 +50,7 @@ def lease(folder: Path | None = None) -> Iterator[str]:
         raise ValueError("No GPU is visible to this process; use --device cpu, or check nvidia-smi.")
     folder = folder or Path(tempfile.gettempdir()) / f"vggt-quant-gpus-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
+    is_waiting = False
     while True:
         for gpu in gpus:
             with open(folder / f"{gpu.replace('/', '_')}.lock", "w") as file:
@@ -54,6 +58,10 @@ def lease(folder: Path | None = None) -> Iterator[str]:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
+                os.set_inheritable(file.fileno(), True)
                 yield gpu
                 return
+        if not is_waiting:
+            log.info("waiting for a free GPU of %s", ", ".join(gpus))
+            is_waiting = True
         time.sleep(POLL_SECONDS)

@@ -5,6 +5,8 @@ a memory limit ends it without a word, the parent writes that. Exit codes: 0 don
 reason), 2 a mistake of the user's (one sentence), 1 any other failure, 128 + n killed by signal n.
 """
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -21,13 +23,30 @@ from vggt_quant.results import Error, Status, read, write
 WORKER = "VGGT_QUANT_WORKER"
 """Set in the environment of a worker, so that it does the work instead of starting another worker."""
 
-OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "not enough memory", "out of memory", "can't allocate memory")
+OUT_OF_MEMORY = (
+    "MemoryError",
+    "OutOfMemoryError",
+    "not enough memory",
+    "out of memory",
+    "t allocate memory",
+    "bad_alloc",
+)
+DEADLY = (signal.SIGKILL, signal.SIGABRT)
+"""Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""
 
 
 def supervise(
-    stage: str, variant: str | None, status: Path, words: list[str], *, needs_gpu: bool
+    stage: str, variant: str | None, status: Path, words: list[str], *, needs_gpu: bool, limit_mb: int | None = None
 ) -> tuple[int, Error | None]:
     """Run the command `words` again in a fresh process, on a leased GPU if it wants one, and record how it ended.
+
+    Args:
+        stage: The command.
+        variant: The variant it works on, if any.
+        status: Where the record goes.
+        words: The whole command line behind `vggt-quant`.
+        needs_gpu: Wait for a free GPU and let the worker see that one only.
+        limit_mb: The memory limit that the worker sets itself; only to name it when it died of it.
 
     Returns:
         The exit code for this process, and the error if there was one.
@@ -37,59 +56,92 @@ def supervise(
     status.unlink(missing_ok=True)
     with gpus.lease() if needs_gpu else nullcontext() as gpu:
         environment = {**os.environ, WORKER: "1", **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
-        code = subprocess.run([sys.executable, "-m", "vggt_quant", *words], env=environment).returncode
-    if code < 0:
-        error, code = _killed(stage, -code), 128 - code
-    else:
-        error = (_reported(status) or _silent(stage, code)) if code else None
+        code = run_child([sys.executable, "-P", "-m", "vggt_quant", *words], environment)
+    error = _reported(status) if code > 0 else None
+    if code and not error:
+        error = _killed(stage, -code, limit_mb) if code < 0 else _silent(stage, code, limit_mb)
+        print(_sentence(stage, variant, error.message), file=sys.stderr)
     _write_status(stage, variant, status, error, time.perf_counter() - started)
-    return code, error
+    return (128 - code if code < 0 else code), error
 
 
-def work(stage: str, variant: str | None, status: Path | None, action: Callable[[], int | None]) -> int:
+def run_child(command: list[str], environment: dict[str, str] | None = None) -> int:
+    """Run a command to its end and return its exit code, -n if signal n ended it.
+
+    A SIGTERM to this process is handed on to the child. After Ctrl-C, which the terminal sends to both, the child may
+    put its things in order. Files that were made inheritable (a GPU's lock) stay open in the child.
+    """
+    with subprocess.Popen(command, env=environment, close_fds=False) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            while child.returncode is None:
+                with contextlib.suppress(KeyboardInterrupt):
+                    child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return child.returncode
+
+
+def work(
+    stage: str, variant: str | None, status: Path | None, action: Callable[[], int | None], limit_mb: int | None = None
+) -> int:
     """Do the work in this process; an exception becomes a status and an exit code, and one sentence on stderr."""
     started = time.perf_counter()
     try:
         error, code = None, action() or 0
-    except (ValueError, OSError) as exception:
-        code = 2
-        error = describe_error(stage, exception, kind="input", exit_code=code)
     except Exception as exception:  # noqa: BLE001 (the border: whatever it is goes, whole, into the status file)
-        code = 1
-        error = describe_error(stage, exception, kind="exception", exit_code=code)
-    if error:
-        who = f"{stage} {variant}" if variant else stage
-        print(f"vggt-quant: {who}: {error.message}", file=sys.stderr)
-        if code != 2:
+        error = describe_error(stage, exception, limit_mb=limit_mb)
+        code = error.exit_code or 1
+        print(_sentence(stage, variant, error.message), file=sys.stderr)
+        if error.kind != "input":
             print(error.traceback, file=sys.stderr)
     if status:
         _write_status(stage, variant, status, error, time.perf_counter() - started)
     return code
 
 
-def describe_error(stage: str, exception: BaseException, *, kind: str, exit_code: int) -> Error:
+def describe_error(stage: str, exception: Exception, *, limit_mb: int | None = None) -> Error:
     """What happened in one sentence, and the whole traceback."""
-    text = f"{type(exception).__name__}: {exception}"
-    if kind == "exception" and any(words in text for words in OUT_OF_MEMORY):
-        kind = "out_of_memory"
-    message = str(exception) if kind == "input" else text
+    kind, code, message = _judge(exception)
+    if kind == "out_of_memory" and limit_mb:
+        message = f"needs more memory than its limit of {limit_mb} MB ({message})"
     trace = "".join(traceback.format_exception(exception))
-    return Error(stage=stage, kind=kind, message=message, traceback=trace, exit_code=exit_code)
+    return Error(stage=stage, kind=kind, message=message, traceback=trace, exit_code=code)
 
 
-def _killed(stage: str, number: int) -> Error:
-    name = signal.Signals(number).name
-    message = f"killed by signal {number} ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
+def _judge(exception: Exception) -> tuple[str, int, str]:
+    """Kind of error, exit code, sentence."""
+    text = f"{type(exception).__name__}: {exception}".rstrip(": ")
+    has_no_memory = isinstance(exception, OSError) and exception.errno == errno.ENOMEM
+    if has_no_memory or any(words in text for words in OUT_OF_MEMORY):
+        return "out_of_memory", 1, text
+    if isinstance(exception, ValueError | OSError):
+        return "input", 2, str(exception)
+    return "exception", 1, text
+
+
+def _killed(stage: str, number: int, limit_mb: int | None) -> Error:
+    message = f"killed by signal {number} ({signal.Signals(number).name})"
+    if number in DEADLY:
+        message += _perhaps_memory(limit_mb)
     return Error(stage=stage, kind="signal", message=message, traceback=None, exit_code=128 + number)
+
+
+def _perhaps_memory(limit_mb: int | None) -> str:
+    return "; out of memory?" + (f" Its limit is {limit_mb} MB." if limit_mb else "")
 
 
 def _reported(status: Path) -> Error | None:
     return read(Status, status).error if status.is_file() else None
 
 
-def _silent(stage: str, code: int) -> Error:
-    message = f"ended with exit code {code} without a word"
+def _silent(stage: str, code: int, limit_mb: int | None) -> Error:
+    message = f"ended with exit code {code} without a word" + (_perhaps_memory(limit_mb) if limit_mb else "")
     return Error(stage=stage, kind="exception", message=message, traceback=None, exit_code=code)
+
+
+def _sentence(stage: str, variant: str | None, message: str) -> str:
+    return f"vggt-quant: {f'{stage} {variant}' if variant else stage}: {message}"
 
 
 def _write_status(stage: str, variant: str | None, path: Path, error: Error | None, seconds: float) -> None:

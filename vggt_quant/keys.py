@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from vggt_quant import machine
-from vggt_quant.fingerprint import digest, own_sources, sources
+from vggt_quant.fingerprint import PACKAGE, digest, own_sources, sources
 from vggt_quant.variants import Variant, load_variants
 
 PACKING = ("packing", "quantize", "checkpoint", "policy", "rounding", "tensor_file", "variants")
@@ -16,7 +16,14 @@ PACKING = ("packing", "quantize", "checkpoint", "policy", "rounding", "tensor_fi
 
 
 def quantize_code(variant: Variant) -> str:
-    """Hash of the settings, the method, the format, its kernels and the shared packing code."""
+    """Hash of the settings, the method, the format, its kernels and the shared packing code.
+
+    Raises:
+        ValueError: A method or format that does not exist.
+    """
+    _expect_file(variant, "method", variant.method)
+    if "format" in variant.config:
+        _expect_file(variant, "format", variant.config["format"])
     modules = [f"methods.{variant.method}", *_formats(variant)]
     return digest([variant.spec(), sources(*modules), own_sources(*PACKING)])
 
@@ -53,7 +60,7 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     here = {**environment, "device_name": machine.device_name(device)}
     return {
         "device": device,
-        "model": sources("inputs", "model.pretrained"),
+        "model": digest([own_sources("inputs"), sources("model.pretrained")]),
         "images": sources("images", "synthetic"),
         "reference": digest([reference_code(), environment]),
         "quantize": {name: digest([quantize_code(v), environment]) for name, v in variants.items()},
@@ -61,6 +68,12 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
         "speed": {name: digest([speed_code(v), here]) for name, v in variants.items()},
         "report": sources("report"),
     }
+
+
+def _expect_file(variant: Variant, kind: str, name: object) -> None:
+    known = sorted(path.stem for path in (PACKAGE / f"{kind}s").glob("[!_]*.py"))
+    if name not in known:
+        raise ValueError(f"Variant {variant.name}: there is no {kind} {name!r}; there are {', '.join(known)}.")
 
 
 def _formats(variant: Variant) -> list[str]:

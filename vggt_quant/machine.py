@@ -1,11 +1,13 @@
 """The machine that a measurement ran on: GPUs, processor, memory. No torch: parents and parsers ask here too."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
 import resource
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -90,10 +92,17 @@ def peak_resident_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def limit_memory(megabytes: int) -> None:
-    """Let this process (and its children) hold at most this many 10^6 bytes of private memory.
+@contextlib.contextmanager
+def memory_limit(megabytes: int | None) -> Iterator[None]:
+    """Let this process hold at most this many 10^6 bytes of private memory while the block runs; None sets no limit.
 
-    The limit is on data, not on address space, because torch and CUDA reserve address space that they never use.
+    The limit is on data, not on address space, because torch and CUDA reserve address space that they never use. It is
+    lifted again behind the block, so that there is memory to write down what happened.
     """
-    limit = megabytes * 1_000_000
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    if megabytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes * 1_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

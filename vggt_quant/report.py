@@ -156,6 +156,9 @@ def _collect_row(results_dir: Path, variant: str, statuses: Statuses) -> MethodR
         for stage, cls in VARIANT_STAGES.items()
     }
     outcome, error = _row_outcome(list(found.values()))
+    if found["quantize"].outcome == "failed":
+        # What an earlier checkpoint of this variant gave is no figure of the one that was asked for.
+        found = {stage: item for stage, item in found.items() if stage == "quantize"}
     results = {stage: item.result for stage, item in found.items()}
     return MethodRow(variant=variant, outcome=outcome, error=error, **results)
 

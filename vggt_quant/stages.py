@@ -75,6 +75,8 @@ def accuracy(args: Namespace) -> AccuracyResult:
         return AccuracyResult(variant=packed.variant, outcome=packed.outcome, error=packed.error, label=source.label)
     device, photos = machine.resolve_device(args.device), _images(args)
     made = args.reference and read(ReferenceResult, args.reference)
+    if made:
+        _expect_cached(made.path, args.reference)
     fp32 = made or reference_stage.make_reference(source, photos, args.cache, device)
     try:
         return accuracy_stage.measure_accuracy(source, photos, fp32, packed, device)
@@ -114,13 +116,17 @@ def _packed(args: Namespace) -> QuantizeResult:
     path = args.packed
     if path.suffix == ".json":
         packed = read(QuantizeResult, path)
-        if packed.checkpoint and not Path(packed.checkpoint).is_file():
-            cure = f"delete {path} and run again to make it anew"
-            raise ValueError(f"The cached checkpoint {packed.checkpoint} is gone; {cure}.")
+        if packed.checkpoint:
+            _expect_cached(packed.checkpoint, path)
         return packed
     manifest = checkpoint.read_manifest(path)
     stored = build(QuantizeResult, manifest["result"])
     return dataclasses.replace(stored, checkpoint=str(path.absolute()), checkpoint_bytes=path.stat().st_size)
+
+
+def _expect_cached(file: str, result: Path) -> None:
+    if not Path(file).is_file():
+        raise ValueError(f"The cached file {file} is gone; delete {result} and run again to make it anew.")
 
 
 def _unsupported(stage: str, reason: UnsupportedError) -> Error:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from jsonschema import ValidationError
 from snakemake.utils import validate
 
 # A checkout has workflow/ and config/ side by side, an installed package _workflow/ and _config/.
@@ -16,14 +17,46 @@ SHIPPED_CONFIG = Path(workflow.basedir).parent / Path(workflow.basedir).name.rep
 configfile: str(SHIPPED_CONFIG / "config.yaml")
 
 
-validate(config, "../schemas/config.schema.yaml")
+def check(data, schema, name):
+    """Hold data to a schema; what is wrong becomes one line that names the place and, if a key is unknown, all keys."""
+    try:
+        validate(data, f"../schemas/{schema}")
+    except WorkflowError as error:
+        wrong = error.__context__
+        if not isinstance(wrong, ValidationError):
+            raise
+        place = f"{name}{wrong.json_path.removeprefix('$')}"
+        known = ", ".join(wrong.schema.get("properties", ())) if wrong.validator == "additionalProperties" else ""
+        raise WorkflowError(f"{place}: {wrong.message}" + (f"; the keys are {known}" if known else "") + ".")
 
-VGGT_QUANT = f"{shlex.quote(sys.executable)} -m vggt_quant"
+
+check(config, "config.schema.yaml", "config")
+
+VGGT_QUANT = f"{shlex.quote(sys.executable)} -P -m vggt_quant"
 VARIANTS_FILE = str(config["variants_file"] or SHIPPED_CONFIG / "variants.yaml")
 CACHE = config["cache_dir"]
-RESULTS = os.path.normpath(config["results_dir"])
-LOGS = os.path.normpath(f"{RESULTS}/logs")
-BENCHMARKS = os.path.normpath(f"{RESULTS}/benchmarks")
+
+
+def result(name):
+    """Path of a file in the results folder."""
+    return os.path.normpath(os.path.join(config["results_dir"], name))
+
+
+RESULTS = result("")
+LOGS = result("logs")
+BENCHMARKS = result("benchmarks")
+REPORT_FILES = [result(f"comparison_{name}") for name in ("report.json", "summary.txt", "plots.png")]
+
+
+def refuse_results_of_elsewhere():
+    """Snakemake takes files that it has no record of for up to date, so results of a run elsewhere would be believed."""
+    runs_elsewhere = RESULTS != "." and Path(RESULTS, ".snakemake").is_dir()
+    has_records = Path(".snakemake/metadata").is_dir() and not runs_elsewhere
+    if workflow.is_main_process and Path(result("model.json")).exists() and not has_records:
+        raise WorkflowError(
+            f"{RESULTS} holds results that were not made from this working directory, so nobody can tell what they depend"
+            " on. Choose another results_dir (compare: --output-dir) or delete them; the cache may stay."
+        )
 
 
 def read_variants(path):
@@ -32,7 +65,9 @@ def read_variants(path):
         variants = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise WorkflowError(f"Cannot read the variants in {path}: {error}")
-    validate(variants, "../schemas/variants.schema.yaml")
+    if not isinstance(variants, dict):
+        raise WorkflowError(f"{path} should map names of variants to their settings, but holds {variants!r}.")
+    check(variants, "variants.schema.yaml", path)
     return variants
 
 
@@ -46,28 +81,38 @@ def chosen_variants(variants, names):
 
 def ask_for_keys():
     """What each stage of each variant depends on: hashes of sources and settings, which the rules carry as params."""
-    command = [sys.executable, "-m", "vggt_quant", "keys", "--variants", VARIANTS_FILE, "--device", config["device"]]
-    run = subprocess.run(command, capture_output=True, text=True)
+    command = f"{VGGT_QUANT} keys --variants {shlex.quote(VARIANTS_FILE)} --device {config['device']}"
+    run = subprocess.run(shlex.split(command), capture_output=True, text=True)
     if run.returncode:
         raise WorkflowError(run.stderr.strip())
     return json.loads(run.stdout)
 
 
 def files_of(path):
-    """Name, size and time of every file behind a path, so that a changed photo or weight file is seen."""
+    """Name, size and time of every file behind a path, so that a changed photo or weight file is seen.
+
+    Hidden files do not count, nor what this workflow writes: somebody may well run it inside the folder of photos.
+    """
     path = Path(path)
     if not path.exists():
         return []
+    own = [Path(folder).resolve() for folder in (RESULTS, CACHE)]
+    own = [folder for folder in own if folder != path.resolve()]
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    files = [file for file in files if not any(file.resolve().is_relative_to(folder) for folder in own)]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
+refuse_results_of_elsewhere()
 VARIANTS = chosen_variants(read_variants(VARIANTS_FILE), config["methods"])
 KEYS = ask_for_keys()
 DEVICE = KEYS["device"]
 GPU = 1 if DEVICE == "cuda" else 0
+# Without --cores (a cluster, --summary) those of this machine.
+CORES = workflow.resource_settings.cores or os.cpu_count()
 # At most two untimed jobs at once: each may hold the whole model in memory.
-THREADS = max(1, workflow.cores // 2)
+THREADS = max(1, CORES // 2)
 
 
 def memory_limit(variant):

@@ -5,7 +5,7 @@
 rule model:
     """Find (and if need be download) the weights, and identify them."""
     output:
-        f"{RESULTS}/model.json",
+        result("model.json"),
     log:
         out=f"{LOGS}/model.log",
         status=f"{LOGS}/model.status.json",
@@ -20,10 +20,10 @@ rule model:
 rule images:
     """Find the photos and preprocess them once for all variants."""
     input:
-        model=f"{RESULTS}/model.json",
+        model=result("model.json"),
     output:
-        result=f"{RESULTS}/images.json",
-        tensor=f"{RESULTS}/images.safetensors",
+        result=result("images.json"),
+        tensor=result("images.safetensors"),
     log:
         out=f"{LOGS}/images.log",
         status=f"{LOGS}/images.status.json",
@@ -41,10 +41,10 @@ rule images:
 rule reference:
     """Run the original model in float32 on the photos."""
     input:
-        model=f"{RESULTS}/model.json",
-        images=f"{RESULTS}/images.json",
+        model=result("model.json"),
+        images=result("images.json"),
     output:
-        f"{RESULTS}/reference.json",
+        result("reference.json"),
     log:
         out=f"{LOGS}/reference.log",
         status=f"{LOGS}/reference.status.json",

@@ -6,12 +6,12 @@ for variant in VARIANTS:
         name:
             f"accuracy_{variant}"
         input:
-            model=f"{RESULTS}/model.json",
-            images=f"{RESULTS}/images.json",
-            reference=f"{RESULTS}/reference.json",
-            packed=f"{RESULTS}/quantize/{variant}.json",
+            model=result("model.json"),
+            images=result("images.json"),
+            reference=result("reference.json"),
+            packed=result(f"quantize/{variant}.json"),
         output:
-            f"{RESULTS}/accuracy/{variant}.json",
+            result(f"accuracy/{variant}.json"),
         log:
             out=f"{LOGS}/accuracy_{variant}.log",
             status=f"{LOGS}/accuracy_{variant}.status.json",
@@ -34,11 +34,11 @@ for variant in VARIANTS:
         name:
             f"speed_{variant}"
         input:
-            model=f"{RESULTS}/model.json",
-            images=f"{RESULTS}/images.json",
-            packed=f"{RESULTS}/quantize/{variant}.json",
+            model=result("model.json"),
+            images=result("images.json"),
+            packed=result(f"quantize/{variant}.json"),
         output:
-            f"{RESULTS}/speed/{variant}.json",
+            result(f"speed/{variant}.json"),
         log:
             out=f"{LOGS}/speed_{variant}.log",
             status=f"{LOGS}/speed_{variant}.status.json",
@@ -48,7 +48,7 @@ for variant in VARIANTS:
             variant=variant,
             limit=memory_limit(variant),
             code=KEYS["speed"][variant],
-        threads: workflow.cores
+        threads: CORES
         resources:
             gpu=GPU,
             timing=1,

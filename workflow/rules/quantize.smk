@@ -6,9 +6,9 @@ for variant in VARIANTS:
         name:
             f"quantize_{variant}"
         input:
-            model=f"{RESULTS}/model.json",
+            model=result("model.json"),
         output:
-            f"{RESULTS}/quantize/{variant}.json",
+            result(f"quantize/{variant}.json"),
         log:
             out=f"{LOGS}/quantize_{variant}.log",
             status=f"{LOGS}/quantize_{variant}.status.json",

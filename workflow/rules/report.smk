@@ -8,12 +8,10 @@ REPORT = (
 rule report:
     """Gather all results into the three files that people read."""
     input:
-        [f"{RESULTS}/{name}.json" for name in ("model", "images", "reference")],
-        [f"{RESULTS}/{stage}/{name}.json" for stage in ("quantize", "accuracy", "speed") for name in VARIANTS],
+        [result(f"{name}.json") for name in ("model", "images", "reference")],
+        [result(f"{stage}/{name}.json") for stage in ("quantize", "accuracy", "speed") for name in VARIANTS],
     output:
-        f"{RESULTS}/comparison_report.json",
-        f"{RESULTS}/comparison_summary.txt",
-        f"{RESULTS}/comparison_plots.png",
+        REPORT_FILES,
     log:
         f"{LOGS}/report.log",
     params:
