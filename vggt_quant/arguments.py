@@ -70,7 +70,7 @@ def _images(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--image-folder", default="drawn", help=_FOLDER + " (default: %(default)s)")
     command.add_argument("--max-images", type=positive, help="take at most so many (default: all; of drawn ones 4)")
     command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
-    command.add_argument("--model", default=DEFAULT_MODEL, help="sets the image size; " + _MODEL)
+    command.add_argument("--model", help="its image size is taken (default: VGGT-1B's 518 pixels); " + _MODEL)
 
 
 def _model(commands: argparse._SubParsersAction) -> None:
@@ -108,7 +108,8 @@ def _accuracy(commands: argparse._SubParsersAction) -> None:
 
 def _speed(commands: argparse._SubParsersAction) -> None:
     command = _stage(commands, "speed", "measure the time and memory of a packed checkpoint's forward pass")
-    _inputs(command)
+    command.add_argument("--model", help="not needed: the checkpoint knows its model")
+    _photos(command)
     _packed(command)
     _variant(command, required=False)
     _device(command)
@@ -145,7 +146,12 @@ def _stage(commands: argparse._SubParsersAction, name: str, text: str) -> argpar
 
 def _inputs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default=DEFAULT_MODEL, help=_MODEL)
-    command.add_argument("--images", default="drawn", help="images.json of `vggt-quant images`, or " + _FOLDER)
+    _photos(command)
+
+
+def _photos(command: argparse.ArgumentParser) -> None:
+    text = "images.json of `vggt-quant images`, or " + _FOLDER + " (default: %(default)s)"
+    command.add_argument("--images", default="drawn", help=text)
 
 
 def _packed(command: argparse.ArgumentParser) -> None:

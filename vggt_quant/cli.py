@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments.parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # It prints by itself.
     if args.command not in STAGES:
         return jobs.work(args.command, None, None, lambda: _module(args.command).command(args))
     if args.status and jobs.WORKER not in os.environ:

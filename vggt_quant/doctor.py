@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from rich.console import Console
 from rich.table import Table
 
-from vggt_quant import formats, machine
+from vggt_quant import formats, machine, methods
 from vggt_quant.engine import device_kinds
 from vggt_quant.variants import Variant, load_variants
 
@@ -57,16 +57,18 @@ def _describe_gpu(index: int) -> str:
 
 def _variants() -> Table:
     table = Table(title="Variants", title_justify="left")
-    kinds = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for column in ("variant", "everything else in", *(f"kernel on {kind}" for kind in kinds)):
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    for column in ("variant", "everything else in", f"kernel on {kind}"):
         table.add_column(column)
     for name, variant in load_variants().items():
-        table.add_row(name, variant.dtype, *(_kernel(variant, kind) for kind in kinds))
+        table.add_row(name, variant.dtype, _kernel(variant, kind))
     return table
 
 
 def _kernel(variant: Variant, kind: str) -> str:
-    format_name = variant.config.get("format", variant.method if variant.method in formats.names() else None)
+    """What multiplies the packed layers: the format's kernel, be it named in the settings or fixed by the method."""
+    fixed = getattr(methods.get(variant.method), "PackedLinear", None)
+    format_name = variant.config.get("format", fixed.format if fixed else None)
     if format_name is None:
         return f"torch {variant.dtype}"
     if kind not in device_kinds(format_name):

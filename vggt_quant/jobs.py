@@ -30,6 +30,7 @@ OUT_OF_MEMORY = (
     "out of memory",
     "t allocate memory",
     "bad_alloc",
+    "t start new thread",
 )
 DEADLY = (signal.SIGKILL, signal.SIGABRT)
 """Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""

@@ -96,6 +96,8 @@ def write_report(
 def command(args: Namespace) -> None:
     """`vggt-quant report`: write the three files; a complete report removes the partial one of an earlier run."""
     out = args.output_dir or args.results
+    if not args.results.is_dir():
+        raise ValueError(f"There are no results in {args.results}: no such folder; give --results.")
     variants = [name for names in args.methods for name in names]
     report = write_report(args.results, args.logs, variants, out, partial=args.partial)
     if not args.partial:

@@ -2,11 +2,14 @@
 `--model` takes model.json or a model name, `--images` images.json or a folder, `--packed` a result or a checkpoint.
 """
 
+import contextlib
 import dataclasses
 import logging
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vggt_quant import accuracy as accuracy_stage
 from vggt_quant import checkpoint, inputs, machine, packing
@@ -32,17 +35,17 @@ log = logging.getLogger(__name__)
 
 def model(args: Namespace) -> ModelResult:
     """Which weights."""
-    result = inputs.prepare_model(args.model)
+    result = _model(args.model)
     log.info("%s: %s, %.1f M parameters", result.name, result.label, result.num_parameters / 1e6)
     return result
 
 
 def images(args: Namespace) -> ImagesResult:
     """Which photos."""
-    size = VGGTConfig.from_dict(_model(args.model).config).img_size
+    config = VGGTConfig.from_dict(_model(args.model).config) if args.model else VGGTConfig()
     tensor = args.out.with_suffix(".safetensors") if args.out else Path(tempfile.mkdtemp()) / "images.safetensors"
     result, line = inputs.prepare_images(
-        args.image_folder, tensor, size=size, mode=args.image_mode, max_images=args.max_images
+        args.image_folder, tensor, size=config.img_size, mode=args.image_mode, max_images=args.max_images
     )
     log.info("%s", line)
     for skipped in result.skipped:
@@ -52,8 +55,9 @@ def images(args: Namespace) -> ImagesResult:
 
 def reference(args: Namespace) -> ReferenceResult:
     """The fp32 outputs."""
-    source, photos = _model(args.model), _images(args)
-    result = reference_stage.make_reference(source, photos, args.cache, machine.resolve_device(args.device))
+    device, source = machine.resolve_device(args.device), _model(args.model)
+    with _photos(args, source.config) as photos:
+        result = reference_stage.make_reference(source, photos, args.cache, device)
     for name, info in result.outputs.items():
         log.info("%s: %s %s %s", name, info.type, info.shape or "", info.dtype or "")
     return result
@@ -61,8 +65,8 @@ def reference(args: Namespace) -> ReferenceResult:
 
 def quantize(args: Namespace) -> QuantizeResult:
     """The packed checkpoint of a variant."""
-    variant = find_variant(args.variant, args.variants)
-    result = packing.make_checkpoint(_model(args.model), variant, args.cache, machine.resolve_device(args.device))
+    variant, device = find_variant(args.variant, args.variants), machine.resolve_device(args.device)
+    result = packing.make_checkpoint(_model(args.model), variant, args.cache, device)
     verb = "found" if result.cached else "made"
     log.info("%s %s (%.1f MB)", verb, result.checkpoint, result.checkpoint_bytes / 1e6)
     return result
@@ -70,16 +74,16 @@ def quantize(args: Namespace) -> QuantizeResult:
 
 def accuracy(args: Namespace) -> AccuracyResult:
     """How far a variant is from fp32."""
-    packed, source = _packed(args), _model(args.model)
+    device, packed, source = machine.resolve_device(args.device), _packed(args), _model(args.model)
     if packed.outcome != "ok":
         return AccuracyResult(variant=packed.variant, outcome=packed.outcome, error=packed.error, label=source.label)
-    device, photos = machine.resolve_device(args.device), _images(args)
     made = args.reference and read(ReferenceResult, args.reference)
     if made:
         _expect_cached(made.path, args.reference)
-    fp32 = made or reference_stage.make_reference(source, photos, args.cache, device)
     try:
-        return accuracy_stage.measure_accuracy(source, photos, fp32, packed, device)
+        with _photos(args, source.config) as photos:
+            fp32 = made or reference_stage.make_reference(source, photos, args.cache, device)
+            return accuracy_stage.measure_accuracy(source, photos, fp32, packed, device)
     except UnsupportedError as reason:
         error = _unsupported("accuracy", reason)
         return AccuracyResult(variant=packed.variant, outcome="unsupported", error=error, label=source.label)
@@ -87,11 +91,12 @@ def accuracy(args: Namespace) -> AccuracyResult:
 
 def speed(args: Namespace) -> SpeedResult:
     """Time and memory of a variant."""
-    packed = _packed(args)
+    device, packed = machine.resolve_device(args.device), _packed(args)
     if packed.outcome != "ok":
         return SpeedResult(variant=packed.variant, outcome=packed.outcome, error=packed.error)
     try:
-        result = speed_stage.measure_speed(_images(args), packed, machine.resolve_device(args.device))
+        with _photos(args, checkpoint.read_manifest(packed.checkpoint)["model"]["config"]) as photos:
+            result = speed_stage.measure_speed(photos, packed, device)
     except UnsupportedError as reason:
         return SpeedResult(variant=packed.variant, outcome="unsupported", error=_unsupported("speed", reason))
     log.info("%.1f ms median of %d", result.latency_ms_median, len(result.latencies_ms))
@@ -102,14 +107,17 @@ def _model(value: str) -> ModelResult:
     return read(ModelResult, value) if value.endswith(".json") else inputs.prepare_model(value)
 
 
-def _images(args: Namespace) -> ImagesResult:
+@contextlib.contextmanager
+def _photos(args: Namespace, config: dict[str, Any]) -> Iterator[ImagesResult]:
+    """The preprocessed photos: those of a result, or a folder's, at the size that the model's configuration says."""
     if args.images.endswith(".json"):
-        return read(ImagesResult, args.images)
-    size = VGGTConfig.from_dict(_model(args.model).config).img_size
-    tensor = Path(tempfile.mkdtemp()) / "images.safetensors"
-    result, line = inputs.prepare_images(args.images, tensor, size=size, mode="crop", max_images=None)
-    log.info("%s", line)
-    return result
+        yield read(ImagesResult, args.images)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tensor, size = Path(folder) / "images.safetensors", VGGTConfig.from_dict(config).img_size
+        result, line = inputs.prepare_images(args.images, tensor, size=size, mode="crop", max_images=None)
+        log.info("%s", line)
+        yield result
 
 
 def _packed(args: Namespace) -> QuantizeResult:

@@ -34,7 +34,6 @@ for variant in VARIANTS:
         name:
             f"speed_{variant}"
         input:
-            model=result("model.json"),
             images=result("images.json"),
             packed=result(f"quantize/{variant}.json"),
         output:
@@ -53,6 +52,6 @@ for variant in VARIANTS:
             gpu=GPU,
             timing=1,
         shell:
-            "{VGGT_QUANT} speed --model {input.model:q} --images {input.images:q}"
+            "{VGGT_QUANT} speed --images {input.images:q}"
             " --packed {input.packed:q} --variant {params.variant} --variants {VARIANTS_FILE:q} --device {DEVICE}"
             " {params.limit} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"

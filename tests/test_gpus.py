@@ -1,0 +1,151 @@
+"""GPU leases between real processes, on a machine whose `nvidia-smi` is a stand-in on PATH."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vggt_quant import gpus, machine
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from vggt_quant.gpus import lease
+with lease(Path(sys.argv[1])) as gpu:
+    print(gpu, flush=True)
+    sys.stdin.read()
+"""
+
+CHILD = """
+import os, sys, time
+print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], "torch" in sys.modules, flush=True)
+time.sleep(60)
+"""
+
+SUPERVISE = f"""
+import os, sys
+from vggt_quant import gpus, jobs
+with gpus.lease() as gpu:
+    jobs.run_child([sys.executable, "-c", {CHILD!r}], {{**os.environ, "CUDA_VISIBLE_DEVICES": gpu}})
+"""
+
+DRIVER = """#!/bin/sh
+case "$1" in
+  *index*) printf '0\\n1\\n' ;;
+  *name*) printf 'First GPU\\nSecond GPU\\n' ;;
+esac
+"""
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """A stand-in for the driver's tool that lists two GPUs, whatever the machine has."""
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text(DRIVER)
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the default folder of the locks lies there
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Start processes that lease a GPU each and hold it until their stdin closes."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-c", HOLD, str(tmp_path / "locks")]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        os.set_blocking(process.stdout.fileno(), False)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def leased(process, seconds=10.0):
+    """The GPU that a process got within so many seconds, or None."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if line := process.stdout.read():
+            return line.strip()
+        time.sleep(0.05)
+    return None
+
+
+def test_two_jobs_get_two_gpus_and_a_third_waits_for_one(two_gpus, holder):
+    first, second = holder(), holder()
+    assert {leased(first), leased(second)} == {"0", "1"}
+    third = holder()
+    assert leased(third, seconds=1.5) is None
+    second.stdin.close()
+    assert leased(third) in ("0", "1")
+
+
+def test_a_killed_holder_frees_its_gpu(two_gpus, holder):
+    first, second = holder(), holder()
+    held = {leased(first): first, leased(second): second}
+    third = holder()
+    held["1"].kill()
+    assert leased(third) == "1"
+
+
+def test_a_gpu_in_use_stays_leased_when_the_parent_of_the_job_is_killed(two_gpus, monkeypatch):
+    """Else a second job would share the GPU with the orphan, and both would be timed wrongly."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    parent = subprocess.Popen([sys.executable, "-c", SUPERVISE], stdout=subprocess.PIPE, text=True)
+    process_id, gpu, _ = parent.stdout.readline().split()
+    assert gpu == "1"
+    next_one = None
+    try:
+        parent.kill()
+        parent.wait()
+        next_one = subprocess.Popen([sys.executable, "-c", SUPERVISE], stdout=subprocess.PIPE, text=True)
+        os.set_blocking(next_one.stdout.fileno(), False)
+        assert leased(next_one, seconds=1.5) is None
+    finally:
+        os.kill(int(process_id), 9)
+    got = leased(next_one)
+    assert got is not None and got.split()[1] == "1"
+    os.kill(int(got.split()[0]), 9)
+    next_one.communicate()
+    parent.stdout.close()
+
+
+def test_the_worker_sees_its_one_gpu_before_torch_is_imported(two_gpus):
+    child = subprocess.Popen([sys.executable, "-c", SUPERVISE], stdout=subprocess.PIPE, text=True)
+    process_id, gpu, has_torch = child.stdout.readline().split()
+    assert (gpu, has_torch) == ("0", "False")
+    os.kill(int(process_id), 9)
+    child.communicate()
+
+
+def test_only_the_visible_gpus_are_leased(two_gpus, monkeypatch, tmp_path):
+    assert gpus.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpus.visible_gpus() == ["1"]
+    assert machine.gpu_names() == ["Second GPU"]
+    with gpus.lease(tmp_path) as gpu:
+        assert gpu == "1"
+
+
+def test_without_a_gpu_the_cure_is_named(two_gpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ValueError, match="--device cpu"), gpus.lease(tmp_path):
+        pass
+
+
+def test_a_machine_without_the_driver_has_no_gpus(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus.visible_gpus() == []
+    assert not list(Path(tmp_path).iterdir())
