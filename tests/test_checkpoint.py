@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 import vggt_quant
-from vggt_quant import checkpoint, formats, quantize
+from vggt_quant import formats, quantize
 from vggt_quant.checkpoint import CheckpointError, load_into, load_packed, memory_bytes, read_manifest, save
 from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.tensor_file import tensor_bytes
 from vggt_quant.variants import load_variants
 
 VARIANTS = load_variants()
@@ -67,7 +69,7 @@ def test_loading_never_imports_a_method(saved, name):
 def test_the_file_is_as_large_as_the_memory_that_it_fills(saved, name):
     model, path = saved[name]
     header = 8 + struct.unpack("<Q", path.read_bytes()[:8])[0]
-    assert path.stat().st_size - header == sum(checkpoint.tensor_bytes(path).values()) == memory_bytes(model)
+    assert path.stat().st_size - header == sum(tensor_bytes(path).values()) == memory_bytes(model)
 
 
 def test_sizes_shrink_as_the_bits_do(saved):
@@ -135,13 +137,16 @@ def test_a_missing_file_is_refused(tmp_path):
         load_packed(tmp_path / "nothing.safetensors")
 
 
-def rewrite(path, out, change):
+def rewrite(path, out, change, *, checksum=True):
     """Copy a checkpoint with another manifest."""
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
     manifest = json.loads(header["__metadata__"]["vggt_quant"])
+    del manifest["manifest_crc32"]
     change(manifest)
+    if checksum:
+        manifest["manifest_crc32"] = zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
     header["__metadata__"]["vggt_quant"] = json.dumps(manifest)
     text = json.dumps(header).encode()
     out.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])

@@ -88,9 +88,12 @@ def test_changing_a_setting_changes_that_variant_alone(copy):
     assert changed(before, keys_of(copy), "quantize") == ["int4_group64"]
 
 
-def test_the_key_of_a_checkpoint_holds_weights_and_device():
+def test_the_keys_of_cached_files_hold_weights_config_photos_and_device():
     variant = variants.find_variant("int8_symmetric")
-    assert len({keys.checkpoint_key(variant, w, d) for w in ("a", "b") for d in ("cpu", "cuda")}) == 4
+    models = [[weights, {"img_size": size}] for weights in ("a", "b") for size in (112, 224)]
+    assert len({keys.checkpoint_key(variant, model, device) for model in models for device in ("cpu", "cuda")}) == 8
+    photos = [["a", [1, 3, 28, 42]], ["a", [1, 3, 42, 28]], ["b", [1, 3, 28, 42]]]
+    assert len({keys.reference_key(model, images, "cpu") for model in models for images in photos}) == 12
 
 
 def test_a_module_that_does_not_exist_is_named():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from vggt_quant import metrics
 from vggt_quant.engine import open_checkpoint, run_device
-from vggt_quant.inputs import read_images
 from vggt_quant.provenance import provenance
 from vggt_quant.reference import describe, load_outputs
 from vggt_quant.results import (
@@ -17,6 +16,7 @@ from vggt_quant.results import (
     SceneAccuracy,
     TensorError,
 )
+from vggt_quant.tensor_file import read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,11 @@ def measure_accuracy(
     Raises:
         UnsupportedError: This device has no kernel for it.
         CheckpointError: The checkpoint is damaged or gone.
+        TensorFileError: So are the photos or the reference.
     """
     place = run_device(packed.checkpoint, device)
     engine = open_checkpoint(packed.checkpoint, place)
-    outputs = engine.run(read_images(images))
+    outputs = engine.run(read_tensors(images.path)["images"])
     for name, value in outputs.items():
         info = describe(value)
         log.info("%s: %s %s %s", name, info.type, info.shape or "", info.dtype or "")

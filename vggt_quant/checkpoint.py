@@ -1,34 +1,30 @@
-"""Packed checkpoints: one safetensors file whose header says, layer by layer, which format it is in.
+"""Packed checkpoints: one tensor file whose manifest says, layer by layer, which format it is in.
 
-The header's `vggt_quant` entry is the manifest, JSON:
+The manifest (see `tensor_file` for the checksums that it has besides):
 
     version    1
     model      config of the VGGT (null for any other module), its label and the hash of the weights it was made from
     variant    the settings that made it, for people; loading never looks at them
     layers     packed layer -> {format, sizes, ...}; all else is dense and stored under its own name
     aliases    second name of a tensor or layer -> the name it is stored under
-    crc32      tensor -> checksum of its bytes
 
 Loading needs the formats and never the methods. The model is built on the meta device, packed layers take their
 tensors as they are, and nothing is ever held in full precision.
 """
 
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from vggt_quant import formats
+from vggt_quant import formats, tensor_file
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.tensor_file import write_tensors
+from vggt_quant.tensor_file import TensorFileError
 
 VERSION = 1
-MANIFEST = "vggt_quant"
+SHAPE_OF_MANIFEST = {"layers": dict, "aliases": dict, "model": dict}
 
 
 class CheckpointError(ValueError):
@@ -36,7 +32,7 @@ class CheckpointError(ValueError):
 
 
 def save(model: nn.Module, path: Path | str, *, about: dict[str, Any] | None = None) -> None:
-    """Write a packed model to `path`, whole or not at all.
+    """Write a packed model to `path`, whole or not at all; also over the file that it was loaded from.
 
     Args:
         model: A model with packed layers, dense layers or both, on any device.
@@ -44,21 +40,20 @@ def save(model: nn.Module, path: Path | str, *, about: dict[str, Any] | None = N
         about: Further entries of the manifest, e.g. {"model": {"label": ...}, "variant": {...}}.
 
     Raises:
+        ValueError: The model holds what a tensor file cannot: tensors without values, or state that is no tensor.
         OSError: The disk is full or the folder cannot be written; nothing is left behind.
     """
     tensors, layers, aliases = _collect(model)
     about = dict(about or {})
-    config = model.config.to_dict() if isinstance(model, VGGT) else None
     manifest = {
         "version": VERSION,
         "variant": about.pop("variant", None),
-        "model": {**about.pop("model", {}), "config": config},
+        "model": {**about.pop("model", {}), "config": model.config.to_dict() if isinstance(model, VGGT) else None},
         **about,
         "layers": layers,
         "aliases": aliases,
-        "crc32": {name: _crc32(tensor) for name, tensor in tensors.items()},
     }
-    write_tensors(tensors, path, {"format": "pt", MANIFEST: json.dumps(manifest)})
+    tensor_file.write_tensors(tensors, path, manifest)
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
@@ -68,26 +63,28 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         CheckpointError: Missing, damaged, foreign, or of another version.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(MANIFEST)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as a safetensors file ({error}); make it again.") from error
-    if text is None:
-        raise CheckpointError(f"{path} is no packed checkpoint of vggt_quant: its header has no {MANIFEST!r} entry.")
-    manifest = json.loads(text)
-    if manifest.get("version") != VERSION:
-        found = manifest.get("version")
+        manifest = tensor_file.read_manifest(path)
+    except TensorFileError as error:
+        raise CheckpointError(str(error)) from error
+    if "version" in manifest and manifest["version"] != VERSION:
+        found = manifest["version"]
         raise CheckpointError(f"{path} has manifest version {found}; this package reads {VERSION}. Quantize again.")
+    wrong = [key for key, kind in SHAPE_OF_MANIFEST.items() if not isinstance(manifest.get(key), kind)]
+    if wrong:
+        raise CheckpointError(
+            f"{path} is no packed checkpoint: its manifest has no valid {wrong[0]!r}. Quantize again."
+        )
     return manifest
 
 
-def is_packed(path: Path | str) -> bool:
-    """Whether `path` is a file with our manifest in its header; a damaged or foreign file is not."""
-    try:
-        read_manifest(path)
-    except CheckpointError:
-        return False
-    return True
+def check(path: Path | str) -> None:
+    """Read the whole file and compare every checksum.
+
+    Raises:
+        CheckpointError: Missing, damaged or foreign.
+    """
+    read_manifest(path)
+    _read_tensors(path, "meta")
 
 
 def load(name_or_path: Path | str, *, device: str | torch.device = "cpu") -> VGGT:
@@ -95,16 +92,19 @@ def load(name_or_path: Path | str, *, device: str | torch.device = "cpu") -> VGG
 
     Args:
         name_or_path: A packed checkpoint, a hub id ("facebook/VGGT-1B"), a weight file or folder, or a small model with
-            seeded random weights ("small-random").
+            seeded random weights ("small-random"). A folder or hub model may also hold a packed checkpoint.
         device: Where its tensors go.
 
     Raises:
         ValueError: Nothing of that name, or something that is not VGGT; the sentence says what to do.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".safetensors" and path.is_file() and is_packed(path):
+    path = Path(name_or_path).expanduser()
+    if path.is_file() and tensor_file.has_manifest(path):
         return load_packed(path, device=device)
-    return load_pretrained(resolve(str(name_or_path)), device=device)
+    source = resolve(str(name_or_path))
+    if len(source.paths) == 1 and tensor_file.has_manifest(source.paths[0]):
+        return load_packed(source.paths[0], device=device)
+    return load_pretrained(source, device=device)
 
 
 def load_packed(path: Path | str, *, device: str | torch.device = "cpu") -> VGGT:
@@ -113,11 +113,14 @@ def load_packed(path: Path | str, *, device: str | torch.device = "cpu") -> VGGT
     Raises:
         CheckpointError: Damaged or foreign file, or one that holds another module than VGGT.
     """
-    config = read_manifest(path)["model"]["config"]
+    config = read_manifest(path)["model"].get("config")
     if config is None:
         raise CheckpointError(f"{path} holds no VGGT; build its module yourself and call load_into(module, path).")
-    with torch.device("meta"):
-        model = VGGT(VGGTConfig.from_dict(config))
+    try:
+        with torch.device("meta"):
+            model = VGGT(VGGTConfig.from_dict(config))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} describes no VGGT that this package knows ({error}); quantize again.") from error
     return load_into(model, path, device=device).eval().requires_grad_(False)
 
 
@@ -125,103 +128,139 @@ def load_into(model: nn.Module, path: Path | str, *, device: str | torch.device 
     """Fill a module of the same architecture, best built on the meta device, from a packed checkpoint.
 
     Raises:
-        CheckpointError: Damaged file, or names and shapes that do not fit `model`.
+        CheckpointError: Damaged file, or names and shapes that do not fit `model`, which may then be filled in part.
     """
     manifest = read_manifest(path)
     layers, aliases = manifest["layers"], manifest["aliases"]
-    tensors = _read_tensors(path, manifest["crc32"], torch.device(device))
-    packed = {name: _take(tensors, name) for name in layers}
-    dense = {**tensors, **{alias: tensors[name] for alias, name in aliases.items() if name not in layers}}
-    _assign_dense(model, dense, path, expect_missing=[*layers, *(a for a, name in aliases.items() if name in layers)])
+    dense, packed = _sort(_read_tensors(path, device), layers)
+    _assign_dense(model, dense, manifest, path)
     for name, fields in layers.items():
-        _replace(model, name, fields, packed[name], path)
+        _replace(model, name, fields, packed.pop(name), path)
     for alias, name in aliases.items():
         if name in layers:
             model.set_submodule(alias, model.get_submodule(name))
+    empty = [name for name, tensor in _named_tensors(model) if tensor.is_meta]
+    if empty:
+        raise CheckpointError(
+            f"{path} holds no values for {empty[0]}, a buffer that its module does not save; build the module on the "
+            "CPU and not on the meta device."
+        )
     return model
-
-
-def tensor_bytes(path: Path | str) -> dict[str, int]:
-    """Bytes on disk of every tensor of a safetensors file, from its header alone."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {k: v["data_offsets"][1] - v["data_offsets"][0] for k, v in header.items() if k != "__metadata__"}
 
 
 def memory_bytes(model: nn.Module) -> int:
     """Bytes of every parameter, buffer and packed object, storage that is shared counted once."""
-    tensors = [*model.parameters(), *model.buffers()]
-    opaque = [x for x in set(formats.packed_layers(model).values()) if not any(True for _ in x.buffers())]
-    for layer in opaque:
-        tensors += layer.tensors().values()
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+    storages = [tensor.untyped_storage() for _, tensor in _named_tensors(model)]
+    visible = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    layers = set(formats.packed_layers(model).values())
+    return sum(visible.values()) + sum(layer.hidden_bytes() for layer in layers if hasattr(layer, "hidden_bytes"))
+
+
+def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
 
 
 def _collect(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
     """Tensors to store, fields of packed layers, and second names of either."""
-    tensors, layers, aliases, seen = {}, {}, {}, {}
+    tensors, layers, aliases = {}, {}, {}
+    first_name: dict[Any, str] = {}
     for name, layer in formats.packed_layers(model).items():
-        if id(layer) in seen:
-            aliases[name] = seen[id(layer)]
-            continue
-        seen[id(layer)] = name
-        layers[name] = layer.fields()
-        tensors.update({f"{name}.{key}": value for key, value in layer.tensors().items()})
-    packed = tuple(f"{name}." for name in (*layers, *aliases))
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if not isinstance(tensor, Tensor) or name.startswith(packed):
-            continue
-        if id(tensor) in seen:
-            aliases[name] = seen[id(tensor)]
-            continue
-        seen[id(tensor)] = name
-        tensors[name] = tensor
-    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, layers, aliases
+        if not name:
+            raise ValueError("The model is itself a packed layer; wrap it in nn.Sequential, then save.")
+        if first_name.setdefault(layer, name) == name:
+            layers[name] = layer.fields()
+            tensors.update({f"{name}.{key}": value for key, value in layer.tensors().items()})
+        else:
+            aliases[name] = first_name[layer]
+    for name, tensor in _dense_state(model).items():
+        if first_name.setdefault(_memory(tensor), name) == name:
+            tensors[name] = tensor
+        else:
+            aliases[name] = first_name[_memory(tensor)]
+    return _apart(tensors), layers, aliases
 
 
-def _crc32(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else 0
+def _dense_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict without packed layers; asked module by module, because torch's packed ones answer slowly."""
+    state: dict[str, Any] = {}
+    inside = {module for layer in formats.packed_layers(model).values() for module in layer.modules()}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if module not in inside:
+            module._save_to_state_dict(state, f"{name}." if name else "", False)
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is a {type(value).__name__}; a checkpoint stores tensors only.")
+        if value.is_meta:
+            raise ValueError(f"{name} is on the meta device and has no values; load the weights, then save.")
+    return state
 
 
-def _read_tensors(path: Path | str, crc32: dict[str, int], device: torch.device) -> dict[str, Tensor]:
-    tensors = {}
-    with safe_open(path, framework="pt") as file:
-        if set(file.keys()) != set(crc32):
-            raise CheckpointError(f"{path} is damaged: its tensors are not those of its manifest; make it again.")
-        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-            tensor = file.get_tensor(name)
-            if _crc32(tensor) != crc32[name]:
-                raise CheckpointError(f"{path} is damaged: {name} does not match its checksum; make it again.")
-            tensors[name] = tensor.to(device)
-    return tensors
+def _memory(tensor: Tensor) -> Any:
+    """What is equal for two names of the same numbers; an empty tensor is equal to none but itself."""
+    if tensor.numel() == 0:
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
-def _replace(model: nn.Module, name: str, fields: dict[str, Any], tensors: dict[str, Tensor], path: Any) -> None:
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous on the CPU, copied where two of them lie in the same memory."""
+    used, apart = set(), {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in used else tensor
+        used.add(memory)
+    return apart
+
+
+def _read_tensors(path: Path | str, device: str | torch.device) -> dict[str, Tensor]:
+    try:
+        return tensor_file.read_tensors(path, device)
+    except TensorFileError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _sort(tensors: dict[str, Tensor], layers: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Dense tensors by full name, and those of packed layers by layer and short name."""
+    dense, packed = {}, {name: {} for name in layers}
+    for key, tensor in tensors.items():
+        layer, _, part = key.rpartition(".")
+        if layer in packed:
+            packed[layer][part] = tensor
+        else:
+            dense[key] = tensor
+    return dense, packed
+
+
+def _replace(model: nn.Module, name: str, fields: Any, tensors: dict[str, Tensor], path: Path | str) -> None:
     try:
         packed = formats.get(fields["format"]).PackedLinear.from_tensors(fields, tensors)
         old = model.get_submodule(name)
-    except (AttributeError, KeyError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the packed layer {name} does not fit: {error}") from error
-    wanted = fields["in_features"], fields["out_features"]
+    wanted = packed.in_features, packed.out_features
     if isinstance(old, nn.Linear) and (old.in_features, old.out_features) != wanted:
         found = f"{old.in_features} -> {old.out_features}"
         raise CheckpointError(f"{path}: {name} is {wanted[0]} -> {wanted[1]}, but the model has {found} there.")
-    model.set_submodule(name, packed)
+    formats.replace(model, name, packed)
 
 
-def _take(tensors: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
-    """Take a packed layer's tensors out of the file's, under their short names."""
-    prefix = layer + "."
-    return {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
-
-
-def _assign_dense(model: nn.Module, dense: dict[str, Tensor], path: Any, *, expect_missing: list[str]) -> None:
+def _assign_dense(model: nn.Module, dense: dict[str, Tensor], manifest: dict[str, Any], path: Path | str) -> None:
+    """Hand the dense tensors over, tied ones as one object."""
+    layers, parameters = manifest["layers"], {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for alias, name in manifest["aliases"].items():
+        if name in dense:
+            if {alias, name} <= parameters:
+                dense[name] = nn.Parameter(dense[name], requires_grad=False)
+            dense[alias] = dense[name]
+        elif name not in layers:
+            raise CheckpointError(f"{path} is damaged: {alias} stands for {name}, which it lacks; make it again.")
     try:
         result = model.load_state_dict(dense, strict=False, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit the model: {error}") from error
-    expected = tuple(f"{name}." for name in expect_missing)
-    missing = [key for key in result.missing_keys if not key.startswith(expected)]
+    packed = tuple(f"{name}." for name in (*layers, *manifest["aliases"]))
+    missing = [key for key in result.missing_keys if not key.startswith(packed)]
     if missing or result.unexpected_keys:
         raise CheckpointError(
             f"{path} does not fit the model: {len(missing)} tensors are missing (e.g. {missing[:2]}) and "

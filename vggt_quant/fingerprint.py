@@ -2,7 +2,7 @@
 
 `sources(module, ...)` follows the imports inside this package, read from the syntax trees and not from running code, so
 it costs milliseconds and no torch. Formats and methods are found by file name and not by import, so they are named to
-it. Comments, docstrings and layout are not hashed: they decide no byte of any result. Standard library only.
+it. Comments, docstrings and layout are not hashed: they decide nothing. Standard library only.
 """
 
 import ast
@@ -73,6 +73,10 @@ def _imports(path: Path) -> tuple[Path, ...]:
             top, *parts = name.split(".")
             if top == PACKAGE.name:
                 found += [_module_path(parts[:depth]) for depth in range(1, len(parts) + 1)]
+                if parts and found[-len(parts)] is None:
+                    raise ValueError(
+                        f"{path} imports {name}, which is no module; import it from the file it stands in."
+                    )
     return tuple(file for file in found if file is not None)
 
 
@@ -91,11 +95,12 @@ def _imported_names(node: ast.AST, here: list[str]) -> list[str]:
 def _hash_code(path: Path) -> str:
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and body and _is_docstring(body[0]):
-            node.body = body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [statement for statement in node.body if not _is_bare_string(statement)]
+    # Source text again and not `ast.dump`, whose fields differ from one version of Python to the next.
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
-def _is_docstring(node: ast.stmt) -> bool:
+def _is_bare_string(node: ast.stmt) -> bool:
+    """A docstring, of a module, class, function or field."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

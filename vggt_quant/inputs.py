@@ -5,8 +5,6 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from vggt_quant import synthetic
 from vggt_quant.images import describe, find_images, load_images
@@ -67,8 +65,3 @@ def prepare_images(folder: str, out: Path, *, size: int, mode: str, max_images: 
         path=str(out),
     )
     return result, describe(found)
-
-
-def read_images(result: ImagesResult) -> Tensor:
-    """The preprocessed tensor [N, 3, H, W] of an `ImagesResult`."""
-    return load_file(result.path)["images"]

@@ -1,8 +1,13 @@
 """Which stage depends on what: code hashes that the workflow watches, and the keys of cached files. No torch.
 
-A key holds everything that decides a file's bytes and nothing else: an edit reruns exactly what depends on it.
+A key holds everything that decides the numbers in a file and nothing else: an edit reruns exactly what depends on it.
+Left out with reason: which processor or GPU it is (the kind is enough: weights are rounded alike everywhere, and the
+last bits of an fp32 reference are far below what is measured against it); the model's sources for checkpoints (names and
+shapes of weights are those of the stored file, whose hash is in the key, and so are the model's settings); the versions
+of Python and safetensors (they decide where a number lies in a file, not which).
 """
 
+import importlib.metadata
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -11,8 +16,12 @@ from vggt_quant import machine
 from vggt_quant.fingerprint import PACKAGE, digest, own_sources, sources
 from vggt_quant.variants import Variant, load_variants
 
-PACKING = ("packing", "quantize", "checkpoint", "policy", "rounding", "tensor_file", "variants")
-"""What every packed checkpoint goes through; their own imports (the model, the loader) decide no byte of it."""
+PACKING = ("packing", "quantize", "checkpoint", "policy", "tensor_file", "model.pretrained")
+"""What every packed checkpoint goes through, from stored weights to stored weights; what they import besides decides no
+number of it. `rounding` comes with the methods that use it."""
+
+REFERENCE = ("reference", "engine", "tensor_file", "model.pretrained")
+"""What the fp32 outputs go through, besides the model with all its imports."""
 
 
 def quantize_code(variant: Variant) -> str:
@@ -40,31 +49,33 @@ def speed_code(variant: Variant) -> str:
 
 def reference_code() -> str:
     """Hash of all that decides the fp32 outputs."""
-    return sources("reference", "model")
+    return digest([own_sources(*REFERENCE), sources("model")])
 
 
-def checkpoint_key(variant: Variant, weights_sha256: str, device: str) -> str:
-    """Name of a cached checkpoint."""
-    parts = [quantize_code(variant), weights_sha256, machine.torch_version(), device]
-    return digest(parts)[:24]
+def checkpoint_key(variant: Variant, model: list, device: str) -> str:
+    """Name of a cached checkpoint; `model` is the hash of the weights and the config that gives them their meaning."""
+    return digest([quantize_code(variant), model, machine.torch_version(), device])[:24]
 
 
-def reference_key(weights_sha256: str, images_sha256: str, device: str) -> str:
-    """Name of the cached fp32 outputs."""
-    return digest([reference_code(), weights_sha256, images_sha256, machine.torch_version(), device])[:24]
+def reference_key(model: list, images: list, device: str) -> str:
+    """Name of the cached fp32 outputs; `images` is the hash of the tensor's values, and its shape."""
+    return digest([reference_code(), model, images, machine.torch_version(), device])[:24]
 
 
 def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     """All that the workflow hands its rules as parameters, so that Snakemake sees what changed."""
     environment = {"torch": machine.torch_version(), "device": device}
+    comparison = {**environment, **_versions("numpy", "scikit-image")}
     here = {**environment, "device_name": machine.device_name(device)}
     return {
         "device": device,
         "model": digest([own_sources("inputs"), sources("model.pretrained")]),
-        "images": sources("images", "synthetic"),
+        "images": digest(
+            [sources("images", "synthetic"), own_sources("inputs", "tensor_file"), _versions("numpy", "pillow")]
+        ),
         "reference": digest([reference_code(), environment]),
         "quantize": {name: digest([quantize_code(v), environment]) for name, v in variants.items()},
-        "accuracy": {name: digest([accuracy_code(v), environment]) for name, v in variants.items()},
+        "accuracy": {name: digest([accuracy_code(v), comparison]) for name, v in variants.items()},
         "speed": {name: digest([speed_code(v), here]) for name, v in variants.items()},
         "report": sources("report"),
     }
@@ -74,6 +85,10 @@ def _expect_file(variant: Variant, kind: str, name: object) -> None:
     known = sorted(path.stem for path in (PACKAGE / f"{kind}s").glob("[!_]*.py"))
     if name not in known:
         raise ValueError(f"Variant {variant.name}: there is no {kind} {name!r}; there are {', '.join(known)}.")
+
+
+def _versions(*distributions: str) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in distributions}
 
 
 def _formats(variant: Variant) -> list[str]:

@@ -1,6 +1,8 @@
 """The quantize stage: model + variant -> a packed checkpoint in the cache, and what it weighs."""
 
 import dataclasses
+import logging
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +13,50 @@ from vggt_quant import checkpoint, formats, keys, machine, methods, quantize
 from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.provenance import provenance
 from vggt_quant.results import KeptLayer, ModelResult, QuantizeResult, finite
+from vggt_quant.tensor_file import tensor_bytes
 from vggt_quant.typed_json import build
 from vggt_quant.variants import Variant
 
+log = logging.getLogger(__name__)
+
 
 def make_checkpoint(model: ModelResult, variant: Variant, cache: Path | str, device: str) -> QuantizeResult:
-    """Quantize the model, or find that the cache holds what would come out.
+    """Quantize the model, or find that the cache holds, undamaged, what would come out.
 
     Raises:
         ValueError: Impossible settings, or weights that are not there any more.
         OSError: The cache cannot be written.
     """
-    key = keys.checkpoint_key(variant, model.weights_sha256, device)
+    key = keys.checkpoint_key(variant, [model.weights_sha256, model.config], device)
     path = keys.cached(cache, "checkpoints", f"{variant.name}-{key}")
-    was_cached = path.is_file()
-    if not was_cached:
-        _make(model, variant, path, device)
-    stored = build(QuantizeResult, checkpoint.read_manifest(path)["result"])
+    stored = _find(path)
+    made = stored or _make(model, variant, path, device)
     packed = set(checkpoint.read_manifest(path)["layers"])
-    on_disk = {name: size for name, size in checkpoint.tensor_bytes(path).items() if _is_weight_of(name, packed)}
-    quantized = stored.quantized_parameters
+    on_disk = sum(size for name, size in tensor_bytes(path).items() if _is_weight_of(name, packed))
     return dataclasses.replace(
-        stored,
+        made,
         variant=variant.name,
         key=key,
         checkpoint=str(path.absolute()),
-        cached=was_cached,
+        cached=stored is not None,
         checkpoint_bytes=path.stat().st_size,
-        bytes_per_quantized_weight_disk=sum(on_disk.values()) / quantized if quantized else None,
+        bytes_per_quantized_weight_disk=on_disk / made.quantized_parameters if packed else None,
     )
 
 
-def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> None:
+def _find(path: Path) -> QuantizeResult | None:
+    """What a checkpoint in the cache says of itself; None if there is none, or not a sound one."""
+    if not path.is_file():
+        return None
+    try:
+        checkpoint.check(path)
+        return build(QuantizeResult, checkpoint.read_manifest(path)["result"])
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("Making %s again, which cannot be used: %s", path, error)
+        return None
+
+
+def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> QuantizeResult:
     supported = getattr(methods.get(variant.method), "DEVICES", (device,))
     place = device if device in supported else supported[0]
     vggt = load_pretrained(resolve(model.name), device=place)
@@ -54,14 +68,13 @@ def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> None
         "result": dataclasses.asdict(result),
     }
     checkpoint.save(vggt, path, about=about)
+    return result
 
 
 def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, place: str) -> QuantizeResult:
     layers = formats.packed_layers(vggt)
     quantized = sum(layer.num_weights for layer in layers.values())
-    kept = [_kept(vggt, name, reason) for name, reason in done.selection.kept.items()]
-    if not layers:
-        kept = []
+    kept = done.selection.kept if layers else {}  # a variant that quantizes nothing keeps nothing back either
     return QuantizeResult(
         variant=done.variant.name,
         outcome="ok",
@@ -75,8 +88,8 @@ def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, 
             sum(layer.packed_bytes() for layer in layers.values()) / quantized if quantized else None
         ),
         formats=_count_formats(layers, len(kept)),
-        kept=kept,
-        weight_sqnr_db_median=done.sqnr_db_median,
+        kept=[_kept(vggt, name, reason) for name, reason in kept.items()],
+        weight_sqnr_db_median=finite(statistics.median(done.sqnr_db.values())) if done.sqnr_db else None,
         weight_sqnr_db_min=finite(min(done.sqnr_db.values())) if done.sqnr_db else None,
         seconds=done.seconds,
         peak_memory_bytes=_peak_memory_bytes(place),

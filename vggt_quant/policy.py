@@ -3,8 +3,10 @@
 Every `nn.Linear` is either quantized or kept with a stated reason:
 1. layers that PyTorch reads directly (`nn.MultiheadAttention.out_proj`, `nn.TransformerEncoderLayer`): its fused code
    takes their `.weight` and never calls the module, so a packed one would break or be ignored;
-2. layers whose name fits one of the `keep` patterns (for VGGT: the tiny ones that write poses, tracks, confidences);
-3. layers narrower than `min_features` on either side: nothing to gain, and their errors reach the output unaveraged
+2. layers that are more than their weight: subclasses, weights that are computed at each call (weight norm, pruning),
+   hooks or a `forward` of their own, weights that a layer of another kind (an embedding) shares and needs in full;
+3. layers whose name fits one of the `keep` patterns (for VGGT: the tiny ones that write poses, tracks, confidences);
+4. layers narrower than `min_features` on either side: nothing to gain, and their errors reach the output unaveraged
    (the 9-wide pose layer in int8 makes the whole output 2.7-3.6 times worse on a ViT-like block pair).
 """
 
@@ -45,7 +47,8 @@ class Policy:
         if unknown:
             raise ValueError(f"policy has the unknown keys {sorted(unknown)}; it knows keep and min_features.")
         keep, min_features = data.get("keep", {}), data.get("min_features", 16)
-        if not isinstance(keep, dict) or not isinstance(min_features, int):
+        texts = isinstance(keep, dict) and all(isinstance(text, str) for item in keep.items() for text in item)
+        if not texts or type(min_features) is not int:
             raise ValueError(f"policy is {data!r}; keep maps name patterns to reasons, min_features is a number.")
         return cls(keep={**VGGT_KEEP, **keep}, min_features=min_features)
 
@@ -60,27 +63,50 @@ class Selection:
 
 
 def select(model: nn.Module, policy: Policy) -> Selection:
-    """Sort every Linear of `model`; one that stands at two names is sorted under the first."""
+    """Sort every Linear of `model`; one that stands at two names is listed under the first and kept by either."""
     read_directly = {
-        id(child) for parent in model.modules() if isinstance(parent, READ_DIRECTLY) for child in parent.modules()
+        child for parent in model.modules() if isinstance(parent, READ_DIRECTLY) for child in parent.modules()
     }
+    others = (module for module in model.modules() if not isinstance(module, nn.Linear))
+    needed_in_full = {id(parameter) for module in others for parameter in module.parameters(recurse=False)}
     quantized, kept = [], {}
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear):
-            continue
-        reason = "PyTorch reads its weight directly" if id(module) in read_directly else _reason(name, module, policy)
-        if reason is None:
-            quantized.append(name)
+    for linear, names in _linears(model).items():
+        if linear in read_directly:
+            reason = "PyTorch reads its weight directly"
+        elif id(linear.weight) in needed_in_full:
+            reason = "a layer of another kind shares its weight"
         else:
-            kept[name] = reason
+            reason = _more_than_a_weight(linear) or _by_policy(names, linear, policy)
+        if reason is None:
+            quantized.append(names[0])
+        else:
+            kept[names[0]] = reason
     return Selection(quantized=quantized, kept=kept)
 
 
-def _reason(name: str, linear: nn.Linear, policy: Policy) -> str | None:
+def _linears(model: nn.Module) -> dict[nn.Linear, list[str]]:
+    """Every Linear with all its names."""
+    linears: dict[nn.Linear, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.Linear):
+            linears.setdefault(module, []).append(name)
+    return linears
+
+
+def _more_than_a_weight(linear: nn.Linear) -> str | None:
+    """What a packed layer would lose."""
     if type(linear) is not nn.Linear:
         return f"{type(linear).__name__} is not a plain Linear"
+    if not isinstance(linear.weight, nn.Parameter):
+        return "its weight is computed from other parameters"
+    if linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear):
+        return "it has hooks or a forward of its own"
+    return None
+
+
+def _by_policy(names: list[str], linear: nn.Linear, policy: Policy) -> str | None:
     for pattern, reason in policy.keep.items():
-        if fnmatchcase(name, pattern):
+        if any(fnmatchcase(name, pattern) for name in names):
             return reason
     if min(linear.in_features, linear.out_features) < policy.min_features:
         return f"narrower than {policy.min_features}"

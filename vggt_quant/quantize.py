@@ -1,13 +1,13 @@
 """The driver: a model and a variant in, the packed model out, layer by layer and in place."""
 
 import dataclasses
-import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from vggt_quant import formats, methods
 from vggt_quant.policy import Policy, Selection, select
@@ -21,13 +21,8 @@ class Quantization:
     variant: Variant
     selection: Selection
     sqnr_db: dict[str, float]
-    """Signal-to-noise ratio of each quantized weight."""
+    """Signal-to-noise ratio of each quantized weight; infinite where it is exact, as for zeros."""
     seconds: float
-
-    @property
-    def sqnr_db_median(self) -> float | None:
-        """Over layers; None when nothing was quantized."""
-        return statistics.median(self.sqnr_db.values()) if self.sqnr_db else None
 
 
 def quantize_model(model: nn.Module, variant: str | Variant, *, dtype: torch.dtype | None = None) -> nn.Module:
@@ -40,25 +35,22 @@ def quantize_model(model: nn.Module, variant: str | Variant, *, dtype: torch.dty
             variants of the workflow store it in the `dtype` of their entry (bfloat16).
 
     Raises:
-        ValueError: Unknown variant or setting, or nothing in the model that it could quantize.
+        ValueError: Unknown variant or setting, or nothing in the model that it could quantize; the model is then as it
+            was. Or a weight that is not finite, whose name it says; layers before it are then quantized already.
     """
     run(model, find_variant(variant) if isinstance(variant, str) else variant, dtype=dtype)
     return model
 
 
 def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Quantization:
-    """Quantize `model` in place and say what was done."""
+    """Quantize `model` in place and say what was done; see `quantize_model`."""
     started = time.perf_counter()
-    method = methods.get(variant.method)
-    config = method_config(variant)
+    method, config = methods.get(variant.method), method_config(variant)
     selection = select(model, Policy.from_dict(variant.policy))
-    if isinstance(model, nn.Linear):
-        raise ValueError(
-            "The model is itself a Linear and cannot be replaced in place; wrap it in nn.Sequential first."
-        )
+    _check_model(model)
     if not selection.quantized and variant.method != "cast":
-        kept = len(selection.kept)
-        raise ValueError(f"{variant.name} finds nothing to quantize: the model has {kept} Linears and all are kept.")
+        linears = f"{len(selection.kept)} Linears are kept and {len(formats.packed_layers(model))} are packed already"
+        raise ValueError(f"{variant.name} finds nothing to quantize: of the model's layers, {linears}.")
     aliases = _aliases(model, selection.quantized)
     with torch.no_grad():
         sqnr_db = method.quantize(model, selection.quantized, config, None)
@@ -68,6 +60,19 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
             cast_dense(model, dtype)
     seconds = time.perf_counter() - started
     return Quantization(variant=variant, selection=selection, sqnr_db=sqnr_db, seconds=seconds)
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse what has no weights or no place to put packed ones."""
+    if isinstance(model, nn.Linear):
+        raise ValueError(
+            "The model is itself a Linear and cannot be replaced in place; wrap it in nn.Sequential first."
+        )
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(f"{name} has no size yet; run the model once, then quantize it.")
+        if parameter.is_meta:
+            raise ValueError(f"{name} is on the meta device and has no values; load the weights, then quantize.")
 
 
 def method_config(variant: Variant) -> Any:
@@ -90,23 +95,20 @@ def method_config(variant: Variant) -> Any:
 
 def cast_dense(model: nn.Module, dtype: torch.dtype) -> None:
     """Bring every floating parameter and buffer to `dtype`, but for what packed layers hold beside their bias."""
-    packed = tuple(formats.packed_layers(model).values())
-    inside = {id(module) for layer in packed for module in layer.modules()}
+    inside = {module for layer in formats.packed_layers(model).values() for module in layer.modules()}
+    buffers: dict[int, torch.Tensor] = {}
     for module in model.modules():
-        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            if tensor.is_floating_point() and (id(module) not in inside or name == "bias"):
-                _assign(module, name, tensor, dtype)
-
-
-def _assign(module: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-    if isinstance(tensor, nn.Parameter):
-        tensor.data = tensor.data.to(dtype)
-    else:
-        setattr(module, name, tensor.to(dtype))
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_floating_point() and (module not in inside or name == "bias"):
+                # A buffer cannot change its type in place, so one that two modules share is replaced by one in both.
+                setattr(module, name, buffers.setdefault(id(buffer), buffer.to(dtype)))
 
 
 def _aliases(model: nn.Module, names: list[str]) -> dict[str, str]:
     """Second names of the quantized layers -> the first name."""
-    first = {id(model.get_submodule(name)): name for name in names}
+    first = {model.get_submodule(name): name for name in names}
     everywhere = model.named_modules(remove_duplicate=False)
-    return {name: first[id(m)] for name, m in everywhere if id(m) in first and name != first[id(m)]}
+    return {name: first[module] for name, module in everywhere if first.get(module, name) != name}

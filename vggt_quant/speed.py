@@ -15,10 +15,10 @@ import torch
 from vggt_quant import machine
 from vggt_quant.checkpoint import memory_bytes
 from vggt_quant.engine import Engine, open_checkpoint, run_device
-from vggt_quant.inputs import read_images
 from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
 from vggt_quant.results import ImagesResult, QuantizeResult, SpeedResult
+from vggt_quant.tensor_file import read_tensors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +39,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
     Raises:
         UnsupportedError: This device has no kernel for it.
         CheckpointError: The checkpoint is damaged or gone.
+        TensorFileError: So are the photos.
     """
     place = run_device(packed.checkpoint, device)
     resident_before = machine.resident_bytes()
@@ -46,9 +47,10 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
     engine = open_checkpoint(packed.checkpoint, place)
     engine.synchronize()
     load_seconds = time.perf_counter() - started
-    images_N3HW = read_images(images).to(engine.device)
+    images_N3HW = read_tensors(images.path, place)["images"]
     repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
     latencies_ms = time_forward(engine, images_N3HW, repeats)
+    peak = torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
     note = None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
     return SpeedResult(
         variant=packed.variant,
@@ -64,7 +66,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
         load_seconds=load_seconds,
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
-        peak_memory_bytes=torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes(),
+        peak_memory_bytes=peak,
         peak_memory_kind="cuda allocator" if place == "cuda" else "resident set",
         resident_before_bytes=resident_before,
         note=note,

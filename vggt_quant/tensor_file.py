@@ -1,29 +1,130 @@
-"""Writes tensors to a safetensors file, whole or not at all."""
+"""Tensor files that notice their own damage: safetensors with a manifest and checksums in the header.
 
+The header has one metadata entry, `vggt_quant`, JSON: whatever the writer says about the file, and
+
+    crc32            tensor -> checksum of its dtype, shape and bytes
+    manifest_crc32   checksum of all else in the entry
+
+safetensors notices a file that was cut short; flipped bits, also those of its header, it does not. One entry and not
+several, because safetensors writes entries in random order and equal content shall give equal files.
+"""
+
+import json
 import os
 import tempfile
+import zlib
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+ENTRY = "vggt_quant"
+CHECKSUMS = ("crc32", "manifest_crc32")
 
-def write_tensors(tensors: dict[str, Tensor], path: Path | str, metadata: dict[str, str] | None = None) -> None:
-    """Write under a temporary name in the same folder, then rename.
+
+class TensorFileError(ValueError):
+    """A file that is not there, damaged or foreign; the sentence names it and the cure."""
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path | str, manifest: dict[str, Any] | None = None) -> None:
+    """Write under a temporary name in the same folder, flush it to the disk, then rename.
+
+    Args:
+        tensors: Contiguous, on the CPU, no two of them in the same memory.
+        path: The file to make or replace.
+        manifest: Anything that JSON can hold.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; nothing is left behind.
     """
-    path = Path(path)
+    path, manifest = Path(path), manifest or {}
+    assert not set(CHECKSUMS) & set(manifest)
+    manifest = {**manifest, "crc32": {name: _crc32(tensor) for name, tensor in tensors.items()}}
+    entry = json.dumps({**manifest, "manifest_crc32": _manifest_crc32(manifest)})
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={ENTRY: entry})
+        os.fsync(handle)  # or the name could outlive a crash of the machine and the bytes not
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}; is the disk full?") from error
     finally:
+        os.close(handle)
         Path(temporary).unlink(missing_ok=True)
+
+
+def has_manifest(path: Path | str) -> bool:
+    """Whether `path` is a safetensors file with a manifest in its header; whether that is sound, reading will tell."""
+    try:
+        return _entry(path) is not None
+    except TensorFileError:
+        return False
+
+
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    """What the writer said about the file, its checksums included.
+
+    Raises:
+        TensorFileError: Missing, damaged or foreign.
+    """
+    entry = _entry(path)
+    if entry is None:
+        raise TensorFileError(
+            f"{path} is no packed checkpoint or other file of vggt_quant: its header has no {ENTRY!r} entry."
+        )
+    try:
+        manifest = json.loads(entry)
+        said = manifest.pop("manifest_crc32")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise TensorFileError(f"{path} is damaged: its manifest cannot be read ({error!r}); make it again.") from error
+    if said != _manifest_crc32(manifest) or not isinstance(manifest.get("crc32"), dict):
+        raise TensorFileError(f"{path} is damaged: its manifest does not match its checksum; make it again.")
+    return manifest
+
+
+def read_tensors(path: Path | str, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """Every tensor of the file, each compared with its checksum.
+
+    Raises:
+        TensorFileError: Missing, damaged or foreign.
+    """
+    crc32 = read_manifest(path)["crc32"]
+    tensors = {}
+    with safe_open(path, framework="pt") as file:
+        if set(file.keys()) != set(crc32):
+            raise TensorFileError(f"{path} is damaged: its tensors are not those of its manifest; make it again.")
+        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            tensor = file.get_tensor(name)
+            if _crc32(tensor) != crc32[name]:
+                raise TensorFileError(f"{path} is damaged: {name} does not match its checksum; make it again.")
+            tensors[name] = tensor.to(device)
+    return tensors
+
+
+def tensor_bytes(path: Path | str) -> dict[str, int]:
+    """Bytes on disk of every tensor of a sound safetensors file, from its header alone."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {k: v["data_offsets"][1] - v["data_offsets"][0] for k, v in header.items() if k != "__metadata__"}
+
+
+def _entry(path: Path | str) -> str | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(ENTRY)
+    except (OSError, SafetensorError) as error:
+        raise TensorFileError(f"{path} cannot be read as a safetensors file ({error}); make it again.") from error
+
+
+def _manifest_crc32(manifest: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
+
+
+def _crc32(tensor: Tensor) -> int:
+    start = zlib.crc32(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), start) if tensor.numel() else start

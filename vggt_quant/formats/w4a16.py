@@ -8,14 +8,15 @@
 Cost: 0.5 + 2/group_size bytes per weight (3/group_size with zero points).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vggt_quant.formats import compute_dtype
+from vggt_quant.formats import check_tensors, compute_dtype
 from vggt_quant.kernels import reference
-from vggt_quant.rounding import Grid
+from vggt_quant.rounding import SCALE_DTYPE, Grid
 
 
 class PackedLinear(nn.Module):
@@ -36,7 +37,7 @@ class PackedLinear(nn.Module):
     ):
         super().__init__()
         assert packed_NB.dtype == torch.uint8
-        self.in_features, self.group_size = in_features, group_size
+        self.in_features, self.out_features, self.group_size = in_features, packed_NB.shape[0], group_size
         self.register_buffer("weight_packed", packed_NB)
         self.register_buffer("weight_scale", scale_NG)
         self.register_buffer("weight_zero_point", zero_point_NG)
@@ -59,19 +60,25 @@ class PackedLinear(nn.Module):
 
     @classmethod
     def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> "PackedLinear":
-        """The inverse of `fields` and `tensors`."""
-        columns, group_size = fields["in_features"], fields["group_size"]
-        packed_NB, scale_NG = tensors["weight_packed"], tensors["weight_scale"]
-        expected = (fields["out_features"], -(-columns // 2)), (fields["out_features"], -(-columns // group_size))
-        if (tuple(packed_NB.shape), tuple(scale_NG.shape)) != expected:
-            found = tuple(packed_NB.shape), tuple(scale_NG.shape)
-            raise ValueError(f"weight_packed and weight_scale have shapes {found}, but should have {expected}.")
-        zero_point_NG, bias_N = tensors.get("weight_zero_point"), tensors.get("bias")
-        return cls(packed_NB, scale_NG, zero_point_NG, bias_N, in_features=columns, group_size=group_size)
+        """The inverse of `fields` and `tensors`.
+
+        Raises:
+            ValueError: Tensors that do not fit the fields.
+        """
+        rows, columns, group_size = fields["out_features"], fields["in_features"], fields["group_size"]
+        groups = -(-columns // group_size)
+        expected = {
+            "weight_packed": (torch.uint8, (rows, -(-columns // 2))),
+            "weight_scale": (SCALE_DTYPE, (rows, groups)),
+            "weight_zero_point": (torch.uint8, (rows, groups)),
+            "bias": (None, (rows,)),
+        }
+        check_tensors(tensors, expected)
+        return cls(*(tensors.get(name) for name in expected), in_features=columns, group_size=group_size)
 
     def fields(self) -> dict[str, Any]:
         """Sizes and group size, as JSON."""
-        sizes = {"in_features": self.in_features, "out_features": self.weight_packed.shape[0]}
+        sizes = {"in_features": self.in_features, "out_features": self.out_features}
         return {"format": self.format, **sizes, "group_size": self.group_size}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -90,7 +97,7 @@ class PackedLinear(nn.Module):
     @property
     def num_weights(self) -> int:
         """N * K."""
-        return self.weight_packed.shape[0] * self.in_features
+        return self.out_features * self.in_features
 
     def packed_bytes(self) -> int:
         """Bytes of weights, scales and zero points, without the bias."""
@@ -106,8 +113,15 @@ class PackedLinear(nn.Module):
         dtype = compute_dtype(x)
         return reference.linear(x.to(dtype), self._weight(dtype), self.bias)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
+        """Move with the model, but keep the scale's type: `model.half()` would round small scales away."""
+        scale = self.weight_scale
+        super()._apply(fn, recurse)
+        if self.weight_scale.dtype != scale.dtype:
+            self.weight_scale = scale.to(self.weight_scale.device)
+        return self
+
     def extra_repr(self) -> str:
         """Sizes for `print(model)`."""
         zero = self.weight_zero_point is not None
-        rows = self.weight_packed.shape[0]
-        return f"{self.in_features} -> {rows}, group_size={self.group_size}, zero_points={zero}"
+        return f"{self.in_features} -> {self.out_features}, group_size={self.group_size}, zero_points={zero}"

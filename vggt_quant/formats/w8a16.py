@@ -8,14 +8,15 @@
 Cost: 1 + 2/K bytes per weight (1 + 4/K with zero points).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vggt_quant.formats import compute_dtype
+from vggt_quant.formats import check_tensors, compute_dtype
 from vggt_quant.kernels import reference
-from vggt_quant.rounding import Grid
+from vggt_quant.rounding import SCALE_DTYPE, Grid
 
 
 class PackedLinear(nn.Module):
@@ -28,6 +29,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         assert weight_NK.dtype == torch.int8
         assert scale_N1.shape == (weight_NK.shape[0], 1)
+        self.out_features, self.in_features = weight_NK.shape
         self.register_buffer("weight_packed", weight_NK)
         self.register_buffer("weight_scale", scale_N1)
         self.register_buffer("weight_zero_point", zero_point_N1)
@@ -44,19 +46,24 @@ class PackedLinear(nn.Module):
 
     @classmethod
     def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> "PackedLinear":
-        """The inverse of `fields` and `tensors`."""
-        shape = (fields["out_features"], fields["in_features"])
-        layer = cls(
-            tensors["weight_packed"], tensors["weight_scale"], tensors.get("weight_zero_point"), tensors.get("bias")
-        )
-        if tuple(layer.weight_packed.shape) != shape:
-            raise ValueError(f"weight_packed has shape {tuple(layer.weight_packed.shape)}, but should have {shape}.")
-        return layer
+        """The inverse of `fields` and `tensors`.
+
+        Raises:
+            ValueError: Tensors that do not fit the fields.
+        """
+        rows, columns = fields["out_features"], fields["in_features"]
+        expected = {
+            "weight_packed": (torch.int8, (rows, columns)),
+            "weight_scale": (SCALE_DTYPE, (rows, 1)),
+            "weight_zero_point": (torch.int16, (rows, 1)),
+            "bias": (None, (rows,)),
+        }
+        check_tensors(tensors, expected)
+        return cls(*(tensors.get(name) for name in expected))
 
     def fields(self) -> dict[str, Any]:
         """Sizes, as JSON."""
-        rows, columns = self.weight_packed.shape
-        return {"format": self.format, "in_features": columns, "out_features": rows}
+        return {"format": self.format, "in_features": self.in_features, "out_features": self.out_features}
 
     def tensors(self) -> dict[str, Tensor]:
         """Plain tensors by their names in the checkpoint."""
@@ -69,7 +76,7 @@ class PackedLinear(nn.Module):
     @property
     def num_weights(self) -> int:
         """N * K."""
-        return self.weight_packed.numel()
+        return self.out_features * self.in_features
 
     def packed_bytes(self) -> int:
         """Bytes of weights, scales and zero points, without the bias."""
@@ -86,7 +93,15 @@ class PackedLinear(nn.Module):
         weight_NK = reference.dequantize_int8(self.weight_packed, self.weight_scale, self.weight_zero_point, dtype)
         return reference.linear(x.to(dtype), weight_NK, self.bias)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
+        """Move with the model, but keep the scale's type: `model.half()` would round small scales away."""
+        scale = self.weight_scale
+        super()._apply(fn, recurse)
+        if self.weight_scale.dtype != scale.dtype:
+            self.weight_scale = scale.to(self.weight_scale.device)
+        return self
+
     def extra_repr(self) -> str:
         """Sizes for `print(model)`."""
         zero = self.weight_zero_point is not None
-        return f"{self.weight_packed.shape[1]} -> {self.weight_packed.shape[0]}, zero_points={zero}"
+        return f"{self.in_features} -> {self.out_features}, zero_points={zero}"

@@ -26,10 +26,10 @@ def unpack_int4(packed_NB: Tensor, columns: int) -> Tensor:
 
 def dequantize_int8(weight_NK: Tensor, scale_N1: Tensor, zero_point_N1: Tensor | None, dtype: torch.dtype) -> Tensor:
     """(weight - zero_point) * scale in `dtype`; int8 differences are exact in bfloat16 (at most 8 bits)."""
-    centred = weight_NK.to(dtype)
+    centred_NK = weight_NK.to(dtype)
     if zero_point_N1 is not None:
-        centred = centred - zero_point_N1.to(dtype)
-    return centred * scale_N1.to(dtype)
+        centred_NK = centred_NK - zero_point_N1.to(dtype)
+    return _scaled(centred_NK, scale_N1)
 
 
 def dequantize_int4(
@@ -42,11 +42,16 @@ def dequantize_int4(
 ) -> Tensor:
     """(nibble - zero_point) * scale in `dtype`, [N, columns]; without zero points the zero is 8."""
     nibbles_NK = unpack_int4(packed_NB, columns).to(dtype)
-    scale_NK = scale_NG.to(dtype).repeat_interleave(group_size, dim=1)[:, :columns]
+    scale_NK = scale_NG.repeat_interleave(group_size, dim=1)[:, :columns]
     if zero_point_NG is None:
-        return (nibbles_NK - 8) * scale_NK
+        return _scaled(nibbles_NK - 8, scale_NK)
     zero_NK = zero_point_NG.to(dtype).repeat_interleave(group_size, dim=1)[:, :columns]
-    return (nibbles_NK - zero_NK) * scale_NK
+    return _scaled(nibbles_NK - zero_NK, scale_NK)
+
+
+def _scaled(centred: Tensor, scale: Tensor) -> Tensor:
+    """Multiply in the wider of both types: a bfloat16 scale does not fit into float16, so that pair takes float32."""
+    return (centred * scale).to(centred.dtype)
 
 
 def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:

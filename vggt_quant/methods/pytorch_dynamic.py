@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.ao.quantization import default_dynamic_qconfig, quantize_dynamic
 
-from vggt_quant import rounding
+from vggt_quant import formats, rounding
 from vggt_quant.formats.pytorch_dynamic_int8 import PackedLinear
 from vggt_quant.progress import track
 
@@ -28,20 +28,21 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
     """Run `quantize_dynamic` on the named Linears in place, one at a time so that memory stays near one copy.
 
     Raises:
-        ValueError: The model is not float32 on the CPU.
+        ValueError: The model is not float32 on the CPU; it is then left as it was.
     """
-    sqnr_db = {}
-    for name in track(layers, "quantize_dynamic"):
-        linear = model.get_submodule(name)
-        weight = linear.weight.detach()
+    for name in layers:
+        weight = model.get_submodule(name).weight
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
             raise ValueError(
                 f"{name} is {weight.dtype} on {weight.device}; PyTorch dynamic INT8 packs float32 weights on the CPU: "
                 "call model.cpu().float() first."
             )
-        packed = PackedLinear(_quantize_dynamic(linear))
-        model.set_submodule(name, packed)
-        sqnr_db[name] = rounding.sqnr_db(weight, packed.dequantized())
+    sqnr_db = {}
+    for name in track(layers, "quantize_dynamic"):
+        linear = model.get_submodule(name)
+        packed = PackedLinear(_quantize_dynamic(linear), has_bias=linear.bias is not None)
+        formats.replace(model, name, packed)
+        sqnr_db[name] = rounding.sqnr_db(linear.weight.detach(), packed.dequantized())
     return sqnr_db
 
 
@@ -51,4 +52,7 @@ def _quantize_dynamic(linear: nn.Linear) -> nn.Module:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*(quint8|qint8|quantized|torch.ao).*", category=UserWarning)
         model = quantize_dynamic(nn.Sequential(linear), {"0": default_dynamic_qconfig}, dtype=torch.qint8, inplace=True)
+    # It leaves a settings object on the old layer that refers back to it: a cycle that would keep every float32 weight
+    # in memory until the garbage collector comes by, and that may be after the last layer.
+    del linear.qconfig
     return model[0]

@@ -31,6 +31,10 @@ class Config:
             raise ValueError(f"format is {self.format!r}; round_to_nearest writes {', '.join(FORMATS)}.")
         if (self.format == "w4a16") != (self.group_size is not None):
             raise ValueError(f"group_size is {self.group_size}; w4a16 needs one (e.g. 128) and w8a16 has none.")
+        if self.group_size is not None and (type(self.group_size) is not int or self.group_size < 1):
+            raise ValueError(f"group_size is {self.group_size!r}; give a positive whole number, e.g. 128.")
+        if not isinstance(self.zero_points, bool):
+            raise ValueError(f"zero_points is {self.zero_points!r}; give true or false.")
 
 
 def quantize(model: nn.Module, layers: list[str], config: Config, calibration: None) -> dict[str, float]:
@@ -46,6 +50,6 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
             raise ValueError(f"{name}: {error}") from error
         integers = rounding.to_integers(weight, grid)
         bias = None if linear.bias is None else linear.bias.detach()
-        model.set_submodule(name, packed.from_integers(integers, grid, bias))
+        formats.replace(model, name, packed.from_integers(integers, grid, bias))
         sqnr_db[name] = rounding.sqnr_db(weight, rounding.to_weights(integers, grid))
     return sqnr_db
