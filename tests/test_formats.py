@@ -62,6 +62,7 @@ def test_packed_bytes_are_the_bytes_of_the_stored_tensors(name, settings, shape)
     stored = sum(tensor.nbytes for key, tensor in packed.tensors().items() if key != "bias")
     assert packed.packed_bytes() == stored
     assert packed.num_weights == linear.weight.numel()
+    assert (packed.out_features, packed.in_features) == shape
 
 
 @pytest.mark.parametrize(("name", "settings"), [(n, s) for n in ("w8a16", "w4a16") for s in SETTINGS[n]])
@@ -73,6 +74,50 @@ def test_weight_only_formats_run_in_the_type_of_their_input_and_of_autocast(name
         assert packed(x).dtype == linear(x).dtype == torch.bfloat16
     # bf16 keeps 8 bits of weights, activations and sums.
     assert (packed(x.bfloat16()).float() - packed(x)).abs().max() <= 0.02 * packed(x).abs().max()
+
+
+@pytest.mark.parametrize(("name", "settings"), [(n, s) for n in ("w8a16", "w4a16") for s in SETTINGS[n]])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_change_of_type_leaves_scales_as_they_are(name, settings, dtype):
+    """Scales of small weights are below what float16 can hold; they must survive `model.half()`."""
+    linear = nn.Linear(128, 64, bias=False).requires_grad_(False)
+    linear.weight *= 1e-4
+    model = nn.Sequential(linear)
+    methods.get("round_to_nearest").quantize(
+        model, ["0"], methods.get("round_to_nearest").Config(format=name, **settings), None
+    )
+    x, before = torch.randn(4, 128), model[0].dequantized()
+    expected = model(x)
+    model.to(dtype)
+    assert torch.equal(model[0].dequantized(), before)
+    # Weights of 1e-5 are subnormal in float16: half of its smallest step, 2^-25, is 0.3 percent of them.
+    assert (model(x.to(dtype)).float() - expected).abs().max() <= 0.02 * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dynamic_int8_answers_in_the_type_of_its_input(dtype):
+    _, packed = pack("pytorch_dynamic_int8", {}, (64, 128))
+    x = torch.randn(4, 128).to(dtype)
+    assert torch.equal(packed(x), packed(x.float()).to(dtype))
+
+
+@pytest.mark.parametrize("name", ["w8a16", "w4a16"])
+def test_shapes_can_be_inferred_on_the_meta_device(name):
+    _, packed = pack(name, SETTINGS[name][0], (64, 128))
+    assert packed.to("meta")(torch.zeros(3, 128, device="meta")).shape == (3, 64)
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("part", ["weight_packed", "weight_scale", "bias"])
+def test_tensors_that_are_missing_unknown_or_of_another_type_are_refused(name, part):
+    _, packed = pack(name, SETTINGS[name][0], (64, 128))
+    tensors = packed.tensors()
+    bad = [{**tensors, "other": tensors[part]}, {**tensors, part: tensors[part].reshape(-1)[:1].reshape(1, 1, 1)}]
+    if part != "bias":
+        bad += [{**tensors, part: tensors[part].to(torch.float16)}, {k: v for k, v in tensors.items() if k != part}]
+    for wrong in bad:
+        with pytest.raises(ValueError, match="should have"):
+            type(packed).from_tensors(packed.fields(), wrong)
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))

@@ -1,8 +1,11 @@
 """Every Linear is quantized or kept with a reason."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from vggt_quant.model import NAMED, VGGT
 from vggt_quant.policy import Policy, select
@@ -51,7 +54,67 @@ def test_narrow_layers_are_kept():
     assert select(model, Policy(min_features=0)).quantized == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("data", [{"keeep": {}}, {"keep": ["a"]}, {"min_features": "x"}])
+def old_weight_norm(linear):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, and still in many models
+        return nn.utils.weight_norm(linear)
+
+
+def pruned(linear):
+    return prune.l1_unstructured(linear, "weight", 0.5)
+
+
+def hooked(linear):
+    linear.register_forward_hook(lambda module, inputs, output: output)
+    return linear
+
+
+def patched(linear):
+    linear.forward = lambda x: x
+    return linear
+
+
+def subclassed(linear):
+    return type("LoRALinear", (nn.Linear,), {})(linear.in_features, linear.out_features)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (old_weight_norm, "its weight is computed"),
+        (parametrizations.weight_norm, "ParametrizedLinear is not a plain Linear"),
+        (pruned, "its weight is computed"),
+        (hooked, "it has hooks"),
+        (patched, "a forward of its own"),
+        (subclassed, "LoRALinear is not a plain Linear"),
+    ],
+)
+def test_a_layer_that_is_more_than_its_weight_is_kept(change, reason):
+    selection = select(nn.Sequential(change(nn.Linear(32, 32)), nn.Linear(32, 32)), Policy())
+    assert selection.quantized == ["1"]
+    assert reason in selection.kept["0"]
+
+
+def test_a_layer_that_shares_its_weight_with_an_embedding_is_kept():
+    model = nn.ModuleDict({"embed": nn.Embedding(64, 32), "head": nn.Linear(32, 64), "free": nn.Linear(32, 64)})
+    model["head"].weight = model["embed"].weight
+    selection = select(model, Policy())
+    assert selection.quantized == ["free"]
+    assert "shares its weight" in selection.kept["head"]
+
+
+def test_a_pattern_on_any_of_a_layers_names_keeps_it():
+    model = nn.ModuleDict({"first": nn.Linear(32, 32)})
+    model["second"] = model["first"]
+    assert select(model, Policy()).quantized == ["first"]
+    assert select(model, Policy(keep={"second": "asked for"})).kept == {"first": "asked for"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"keeep": {}}, {"keep": ["a"]}, {"keep": {"a": None}}, {"keep": {1: "a"}}, {"min_features": "x"}]
+    + [{"min_features": True}],
+)
 def test_a_wrong_policy_is_refused(data):
     with pytest.raises(ValueError, match="policy"):
         Policy.from_dict(data)

@@ -1,6 +1,8 @@
 """The driver: any module, any variant, refusals with names."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -63,6 +65,81 @@ def test_a_float32_variant_keeps_16_bit_scales():
     assert model[0].bias.dtype == torch.float32
 
 
+def test_a_layer_stays_in_evaluation_mode():
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval()
+    vggt_quant.quantize_model(model, "int8_symmetric")
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["int8_symmetric", "int8_asymmetric", "int4_group128", "int4_group64"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_stays_in_it(name, dtype):
+    model, x = nn.Sequential(nn.Linear(256, 256)).to(dtype), torch.randn(8, 256).to(dtype)
+    expected = model(x)
+    vggt_quant.quantize_model(model, name)
+    assert model(x).dtype == model[0].bias.dtype == dtype
+    assert rounding.sqnr_db(expected, model(x)) > (15 if "int4" in name else 30)
+
+
+def test_a_buffer_that_two_modules_share_stays_one():
+    model = nn.ModuleList([nn.Linear(64, 64), nn.Module(), nn.Module()])
+    shared = torch.ones(3)
+    for module in model[1:]:
+        module.register_buffer("table", shared)
+    vggt_quant.quantize_model(model, "int8_symmetric", dtype=torch.bfloat16)
+    assert model[1].table is model[2].table
+    assert model[1].table.dtype == torch.bfloat16
+
+
+def test_a_container_only_changes_the_names():
+    inner = nn.Sequential(nn.Linear(64, 64), nn.MultiheadAttention(64, 4))
+    done = quantize.run(nn.DataParallel(inner), VARIANTS["int8_symmetric"], dtype=None)
+    assert set(done.sqnr_db) == {"module.0"}
+
+
+def test_a_second_variant_takes_what_the_first_one_kept():
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    first = Variant(
+        name="half", method="round_to_nearest", config={"format": "w8a16"}, policy={"keep": {"1": "for the second"}}
+    )
+    vggt_quant.quantize_model(model, first)
+    vggt_quant.quantize_model(model, "int4_group64")
+    assert {name: layer.format for name, layer in formats.packed_layers(model).items()} == {"0": "w8a16", "1": "w4a16"}
+    with pytest.raises(ValueError, match="2 are packed already"):
+        vggt_quant.quantize_model(model, "int8_symmetric")
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if VARIANTS[name].method != "cast"])
+def test_a_quantized_layer_is_freed_before_the_next_one_is_made(name):
+    """Without the help of the garbage collector, which may come by only after the last layer of a large model."""
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
+    old = [weakref.ref(layer.weight) for layer in model]
+    gc.disable()
+    try:
+        vggt_quant.quantize_model(model, name)
+        assert [weight() for weight in old] == [None] * 4
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", ["bf16", "int8_symmetric", "pytorch_dynamic_int8"])
+def test_models_without_values_are_refused_and_left_as_they_are(name):
+    with torch.device("meta"):
+        on_meta = nn.Sequential(nn.Linear(64, 64))
+    with pytest.raises(ValueError, match=r"0\.weight is on the meta device"):
+        vggt_quant.quantize_model(on_meta, name, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"1\.weight has no size yet"):
+        vggt_quant.quantize_model(nn.Sequential(nn.Linear(64, 64), nn.LazyLinear(64)), name)
+    assert type(on_meta[0]) is nn.Linear
+
+
+def test_dynamic_int8_refuses_half_precision_before_it_touches_a_layer():
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64).half())
+    with pytest.raises(ValueError, match=r"1 is torch\.float16 on cpu.*float\(\) first"):
+        vggt_quant.quantize_model(model, "pytorch_dynamic_int8")
+    assert type(model[0]) is nn.Linear
+
+
 def test_the_old_names_are_doors_to_the_same_code():
     first, second = (nn.Sequential(nn.Linear(256, 64)) for _ in range(2))
     second.load_state_dict(first.state_dict())
@@ -93,6 +170,9 @@ def test_impossible_old_settings_are_refused(settings, words):
         (Variant(name="v", method="magic"), "no method 'magic'"),
         (Variant(name="v", method="round_to_nearest", config={"format": "w4a16"}), "group_size is None"),
         (Variant(name="v", method="round_to_nearest", config={"format": "w9"}), "w9"),
+        (Variant(name="v", method="round_to_nearest", config={"format": "w4a16", "group_size": "64"}), "is '64'"),
+        (Variant(name="v", method="round_to_nearest", config={"format": "w4a16", "group_size": 0}), "group_size is 0"),
+        (Variant(name="v", method="round_to_nearest", config={"format": "w8a16", "zero_points": "no"}), "is 'no'"),
         (Variant(name="v", method="cast", config={"bits": 3}), "does not know"),
     ],
 )

@@ -2,9 +2,9 @@
 
 A key holds everything that decides the numbers in a file and nothing else: an edit reruns exactly what depends on it.
 Left out with reason: which processor or GPU it is (the kind is enough: weights are rounded alike everywhere, and the
-last bits of an fp32 reference are far below what is measured against it); the model's sources for checkpoints (names and
-shapes of weights are those of the stored file, whose hash is in the key, and so are the model's settings); the versions
-of Python and safetensors (they decide where a number lies in a file, not which).
+last bits of an fp32 reference are far below what is measured against it); the model's sources for checkpoints (names
+and shapes of weights are the stored file's, whose hash is in the key, and so are the model's settings); the versions of
+Python and safetensors (they decide where a number lies in a file, not which).
 """
 
 import importlib.metadata
