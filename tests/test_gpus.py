@@ -1,12 +1,15 @@
 """GPU leases between real processes, on a machine whose `nvidia-smi` is a stand-in on PATH."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import COMMAND, environment_of, worker_of
 
 from vggt_quant import gpus, machine
 
@@ -20,8 +23,8 @@ with lease(Path(sys.argv[1])) as gpu:
 """
 
 CHILD = """
-import os, sys, time
-print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], "torch" in sys.modules, flush=True)
+import os, time
+print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 time.sleep(60)
 """
 
@@ -53,23 +56,30 @@ def two_gpus(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def holder(tmp_path):
-    """Start processes that lease a GPU each and hold it until their stdin closes."""
+def start():
+    """Start processes that run some code, or `vggt-quant`; none of them survives the test."""
     started = []
 
-    def start():
-        command = [sys.executable, "-c", HOLD, str(tmp_path / "locks")]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+    def start(code, *words):
+        command = [*([sys.executable, "-c", code] if code else COMMAND), *map(str, words)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         os.set_blocking(process.stdout.fileno(), False)
         started.append(process)
         return process
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stdin.close()
+
+
+@pytest.fixture
+def holder(start, tmp_path):
+    """Start processes that lease a GPU each and hold it until their stdin closes."""
+    return lambda: start(HOLD, tmp_path / "locks")
 
 
 def leased(process, seconds=10.0):
@@ -77,7 +87,7 @@ def leased(process, seconds=10.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if line := process.stdout.read():
-            return line.strip()
+            return line.decode().strip()
         time.sleep(0.05)
     return None
 
@@ -99,34 +109,25 @@ def test_a_killed_holder_frees_its_gpu(two_gpus, holder):
     assert leased(third) == "1"
 
 
-def test_a_gpu_in_use_stays_leased_when_the_parent_of_the_job_is_killed(two_gpus, monkeypatch):
+def test_a_gpu_in_use_stays_leased_when_the_parent_of_the_job_is_killed(two_gpus, start, monkeypatch):
     """Else a second job would share the GPU with the orphan, and both would be timed wrongly."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    parent = subprocess.Popen([sys.executable, "-c", SUPERVISE], stdout=subprocess.PIPE, text=True)
-    process_id, gpu, _ = parent.stdout.readline().split()
+    parent = start(SUPERVISE)
+    orphan, gpu = leased(parent).split()
     assert gpu == "1"
-    next_one = None
-    try:
-        parent.kill()
-        parent.wait()
-        next_one = subprocess.Popen([sys.executable, "-c", SUPERVISE], stdout=subprocess.PIPE, text=True)
-        os.set_blocking(next_one.stdout.fileno(), False)
-        assert leased(next_one, seconds=1.5) is None
-    finally:
-        os.kill(int(process_id), 9)
-    got = leased(next_one)
-    assert got is not None and got.split()[1] == "1"
-    os.kill(int(got.split()[0]), 9)
-    next_one.communicate()
-    parent.stdout.close()
+    parent.kill()
+    parent.wait()
+    following = start(SUPERVISE)
+    assert leased(following, seconds=1.5) is None
+    os.kill(int(orphan), signal.SIGKILL)
+    assert leased(following).split()[1] == "1"
 
 
-def test_the_worker_sees_its_one_gpu_before_torch_is_imported(two_gpus):
-    child = subprocess.Popen([sys.executable, "-c", SUPERVISE], stdout=subprocess.PIPE, text=True)
-    process_id, gpu, has_torch = child.stdout.readline().split()
-    assert (gpu, has_torch) == ("0", "False")
-    os.kill(int(process_id), 9)
-    child.communicate()
+def test_two_supervised_jobs_start_with_one_gpu_each_in_their_environment(two_gpus, start, tmp_path):
+    """In the environment from the start, so before torch is imported."""
+    words = ["reference", "--model", "nano-random", "--device", "cuda", "--cache", tmp_path]
+    jobs = [start(None, *words, "--status", tmp_path / f"{number}.json") for number in (1, 2)]
+    assert {environment_of(worker_of(job))["CUDA_VISIBLE_DEVICES"] for job in jobs} == {"0", "1"}
 
 
 def test_only_the_visible_gpus_are_leased(two_gpus, monkeypatch, tmp_path):

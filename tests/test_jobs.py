@@ -6,34 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from processes import COMMAND, has_ended, worker_of
 
 from vggt_quant import jobs
 from vggt_quant.results import ModelResult, Status, read
-
-COMMAND = [sys.executable, "-P", "-m", "vggt_quant"]
 
 
 def start(*words):
     environment = {name: value for name, value in os.environ.items() if name != jobs.WORKER}
     return subprocess.Popen([*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def worker_of(parent):
-    """The process that does the work of a supervised job, once it runs."""
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    for _ in range(200):
-        if names := children.read_text().split():
-            return int(names[0])
-        time.sleep(0.05)
-    raise AssertionError("the job started no worker")
-
-
-def has_ended(process_id):
-    stat = Path(f"/proc/{process_id}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def raising(exception):
