@@ -1,20 +1,23 @@
 """Packed checkpoints: bit-equal round trips, honest sizes, refusals in sentences."""
 
+import copy
 import json
+import pickle
+import shutil
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 import vggt_quant
 from vggt_quant import formats, quantize
-from vggt_quant.checkpoint import CheckpointError, load_into, load_packed, memory_bytes, read_manifest, save
+from vggt_quant.checkpoint import CheckpointError, load_packed, memory_bytes, read_manifest, save
 from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.tensor_file import tensor_bytes
 from vggt_quant.variants import load_variants
@@ -143,31 +146,91 @@ def rewrite(path, out, change, *, checksum=True):
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
     manifest = json.loads(header["__metadata__"]["vggt_quant"])
-    del manifest["manifest_crc32"]
+    said = manifest.pop("manifest_crc32")
     change(manifest)
-    if checksum:
-        manifest["manifest_crc32"] = zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
+    manifest["manifest_crc32"] = zlib.crc32(json.dumps(manifest, sort_keys=True).encode()) if checksum else said
     header["__metadata__"]["vggt_quant"] = json.dumps(manifest)
     text = json.dumps(header).encode()
     out.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+def first_layer(manifest):
+    return next(iter(manifest["layers"].values()))
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda m: m.update(version=99), "version 99"),
-        (lambda m: next(iter(m["layers"].values())).update(format="w5a16"), "w5a16"),
-        (lambda m: next(iter(m["layers"].values())).update(in_features=7), "does not fit"),
+        (lambda m: first_layer(m).update(format="w5a16"), "w5a16"),
+        (lambda m: first_layer(m).update(in_features=7), "does not fit"),
         (lambda m: m["layers"].pop(next(iter(m["layers"]))), "does not fit"),
         (lambda m: m["crc32"].pop(next(iter(m["crc32"]))), "damaged"),
         (lambda m: m["model"].update(config=None), "holds no VGGT"),
+        (lambda m: m["model"].update(config={"aggregator": {"deep": 3}}), "describes no VGGT"),
+        (lambda m: m["model"].update(config="small"), "describes no VGGT"),
+        (lambda m: m["model"].clear(), "holds no VGGT"),
+        (lambda m: m.pop("model"), "no valid 'model'"),
+        (lambda m: m.pop("layers"), "no valid 'layers'"),
+        (lambda m: m.update(layers=[]), "no valid 'layers'"),
+        (lambda m: m.update(aliases=None), "no valid 'aliases'"),
+        (lambda m: m["aliases"].update(nothing="nowhere"), "stands for nowhere"),
+        (lambda m: first_layer(m).pop("format"), "does not fit"),
+        (lambda m: first_layer(m).pop("group_size"), "does not fit"),
+        (lambda m: first_layer(m).update(group_size=0), "does not fit"),
+        (lambda m: first_layer(m).update(group_size="128"), "does not fit"),
+        (lambda m: m["layers"].update(dict.fromkeys(m["layers"], "w4a16")), "does not fit"),
     ],
 )
 def test_a_manifest_that_lies_is_refused(saved, tmp_path, change, words):
     out = tmp_path / "lies.safetensors"
     rewrite(saved["int4_group128"][1], out, change)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(CheckpointError, match=rf"lies\.safetensors.*{words}"):
         load_packed(out)
+
+
+def test_an_edited_manifest_is_found_even_where_it_still_fits(saved, tmp_path):
+    out = tmp_path / "edited.safetensors"
+    rewrite(saved["int8_symmetric"][1], out, lambda m: m.update(variant={"name": "fp32"}), checksum=False)
+    for load in (load_packed, vggt_quant.load):
+        with pytest.raises(CheckpointError, match="manifest does not match its checksum"):
+            load(out)
+
+
+def test_a_packed_checkpoint_opens_by_its_folder_too(saved, tmp_path):
+    shutil.copy(saved["int4_group64"][1], tmp_path / "model.safetensors")
+    assert (
+        formats.packed_layers(vggt_quant.load(tmp_path)).keys()
+        == formats.packed_layers(saved["int4_group64"][0]).keys()
+    )
+
+
+def test_dynamic_int8_is_never_repacked_off_the_cpu(saved):
+    with pytest.raises(CheckpointError, match="runs on the CPU only"):
+        load_packed(saved["pytorch_dynamic_int8"][1], device="meta")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_loaded_model_saves_over_its_own_file_and_gives_the_same_bytes(saved, tmp_path, name):
+    path = tmp_path / "own.safetensors"
+    shutil.copy(saved[name][1], path)
+    first, second = vggt_quant.load(path), vggt_quant.load(path)
+    save(first, path, about={"variant": read_manifest(path)["variant"]})
+    assert path.read_bytes() == saved[name][1].read_bytes()
+    assert memory_bytes(first) == memory_bytes(saved[name][0])
+    with torch.inference_mode():
+        assert torch.equal(second(IMAGES)["depth"], saved[name][0](IMAGES)["depth"])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_loaded_model_can_be_copied_and_pickled(saved, name):
+    model = vggt_quant.load(saved[name][1])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own, when it copies qint8
+        copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    with torch.inference_mode():
+        expected = model(IMAGES)["depth"]
+        assert all(torch.equal(other(IMAGES)["depth"], expected) for other in copies)
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
@@ -176,31 +239,3 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="locked"):
         save(packed("bf16"), folder / "sub" / ("x" * 300 + ".safetensors"))
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-
-
-def test_any_module_saves_and_loads_into_its_own_architecture(tmp_path):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.shared = nn.Linear(64, 64)
-            self.again = self.shared
-            self.embed = nn.Embedding(10, 64)
-            self.head = nn.Linear(64, 10, bias=False)
-            self.head.weight = self.embed.weight
-            self.norm = nn.LayerNorm(64)
-
-        def forward(self, x):
-            return self.head(self.norm(self.again(self.shared(self.embed(x)))))
-
-    net, x = Net().eval(), torch.arange(10)
-    vggt_quant.quantize_model(net, "int4_group64")
-    assert net.again is net.shared
-    assert isinstance(net.shared, formats.get("w4a16").PackedLinear)
-    save(net, tmp_path / "net.safetensors")
-    with torch.device("meta"):
-        other = Net()
-    load_into(other, tmp_path / "net.safetensors")
-    assert other.again is other.shared
-    assert torch.equal(other.eval()(x), net(x))
-    with pytest.raises(CheckpointError, match="holds no VGGT"):
-        vggt_quant.load(tmp_path / "net.safetensors")

@@ -119,7 +119,7 @@ def load_packed(path: Path | str, *, device: str | torch.device = "cpu") -> VGGT
     try:
         with torch.device("meta"):
             model = VGGT(VGGTConfig.from_dict(config))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no VGGT that this package knows ({error}); quantize again.") from error
     return load_into(model, path, device=device).eval().requires_grad_(False)
 

@@ -47,6 +47,8 @@ class PackedLinear(nn.Module):
             "bias": (torch.float32, (rows,)),
         }
         check_tensors(tensors, expected)
+        if tensors["weight_packed"].device.type != "cpu":
+            raise ValueError('pytorch_dynamic_int8 runs on the CPU only; load it with device="cpu".')
         with warnings.catch_warnings():
             # torch announces that quantized tensor types will go; this format is here to measure them while they last.
             warnings.filterwarnings("ignore", message=".*(quint8|qint8|quantized).*", category=UserWarning)
