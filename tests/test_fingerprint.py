@@ -70,8 +70,87 @@ def test_editing_the_model_changes_reference_accuracy_and_speed_but_no_round_to_
     assert changed(before, after, "accuracy") == changed(before, after, "speed") == SEVEN
 
 
+def append(root, file):
+    with open(root / "vggt_quant" / file, "a") as opened:
+        opened.write("\nCONSTANT = 1\n")
+
+
+def test_editing_the_loader_of_weights_changes_every_checkpoint(copy):
+    before = keys_of(copy)
+    append(copy, "model/pretrained.py")
+    after = keys_of(copy)
+    assert changed(before, after, "quantize") == SEVEN
+    assert before["reference"] != after["reference"]
+
+
+@pytest.mark.parametrize("file", ["results.py", "provenance.py", "synthetic.py", "model/hub.py", "report.py"])
+def test_editing_what_decides_no_number_changes_no_checkpoint_and_no_reference(copy, file):
+    before = keys_of(copy)
+    append(copy, file)
+    after = keys_of(copy)
+    assert before != after
+    assert changed(before, after, "quantize") == []
+    assert before["reference"] == after["reference"]
+
+
+def test_editing_the_drawn_scene_times_and_compares_nothing_again_but_draws_it(copy):
+    before = keys_of(copy)
+    append(copy, "synthetic.py")
+    after = keys_of(copy)
+    assert changed(before, after, "speed") == changed(before, after, "accuracy") == []
+    assert before["images"] != after["images"]
+
+
+def test_editing_the_preparation_of_photos_prepares_them_again(copy):
+    before = keys_of(copy)
+    append(copy, "inputs.py")
+    assert before["images"] != keys_of(copy)["images"]
+
+
+def sources_of(root, module):
+    code = f"from vggt_quant.fingerprint import sources; print(sources({module!r}))"
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from . import probe_target",
+        "from . import probe_target as other",
+        "from .probe_target import *",
+        "from .probe_target import thing",
+        "from ..methods import probe_target",
+        "import vggt_quant.methods.probe_target",
+        "from vggt_quant.methods import probe_target",
+        "from vggt_quant.methods.probe_target import *",
+        "def late():\n    from .probe_target import thing",
+        "if TYPE_CHECKING:\n    from vggt_quant.methods.probe_target import thing",
+    ],
+)
+def test_every_way_to_import_a_module_is_followed(copy, statement):
+    folder = copy / "vggt_quant" / "methods"
+    (folder / "probe.py").write_text(statement + "\n")
+    (folder / "probe_target.py").write_text("thing = 1\n")
+    before = sources_of(copy, "methods.probe").stdout
+    (folder / "probe_target.py").write_text("thing = 2\n")
+    assert len(before.strip()) == 64
+    assert sources_of(copy, "methods.probe").stdout != before
+
+
+@pytest.mark.parametrize(
+    "statement", ["from vggt_quant import load", "from .. import load", "from vggt_quant import *"]
+)
+def test_an_import_that_cannot_be_followed_is_refused(copy, statement):
+    (copy / "vggt_quant" / "methods" / "probe.py").write_text(statement + "\n")
+    run = sources_of(copy, "methods.probe")
+    assert run.returncode != 0
+    assert "import it from the file it stands in" in run.stderr
+
+
 def test_comments_and_docstrings_change_nothing(copy):
     before = keys_of(copy)
+    edit(copy, "policy.py", '"""Name -> reason."""', '"""Name -> the reason why."""')
     edit(
         copy,
         "rounding.py",
