@@ -47,6 +47,7 @@ class Tied(nn.Module):
         self.middle = nn.Linear(32, 32)
         self.head = nn.Linear(32, 64, bias=False)
         self.head.weight = nn.Parameter(self.embed.weight.data) if by_storage else self.embed.weight
+        self.third = self.embed.weight
 
     def forward(self, x):
         return self.head(self.middle(self.embed(x)))
@@ -62,7 +63,7 @@ def test_a_tied_weight_is_stored_once_and_is_tied_again_after_loading(tmp_path, 
     with torch.device("meta"):
         other = Tied()
     load_into(other, path)
-    assert other.head.weight is other.embed.weight
+    assert other.head.weight is other.embed.weight is other.third
     assert torch.equal(other(x), net(x))
     assert sum(tensor_bytes(path).values()) == memory_bytes(net) == memory_bytes(other)
     before = path.read_bytes()

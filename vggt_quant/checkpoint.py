@@ -250,7 +250,7 @@ def _assign_dense(model: nn.Module, dense: dict[str, Tensor], manifest: dict[str
     layers, parameters = manifest["layers"], {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for alias, name in manifest["aliases"].items():
         if name in dense:
-            if {alias, name} <= parameters:
+            if {alias, name} <= parameters and not isinstance(dense[name], nn.Parameter):
                 dense[name] = nn.Parameter(dense[name], requires_grad=False)
             dense[alias] = dense[name]
         elif name not in layers:

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +26,20 @@ def gpu_names() -> list[str]:
         return []
     names = [line.strip() for line in run.stdout.splitlines() if line.strip()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return names
-    return [
-        names[int(i)] if i.isdigit() and int(i) < len(names) else names[0] for i in visible.split(",") if i and names
-    ]
+    return names if visible is None else _visible(names, visible.split(","))
+
+
+def _visible(names: list[str], entries: list[str]) -> list[str]:
+    """What CUDA makes of CUDA_VISIBLE_DEVICES: nothing counts from the first entry on that names no GPU, such as -1."""
+    chosen = []
+    for entry in map(str.strip, entries):
+        if entry.isdigit() and int(entry) < len(names):
+            chosen.append(names[int(entry)])
+        elif entry.startswith(("GPU-", "MIG-")) and names:
+            chosen.append(names[0])  # a UUID: all GPUs of a machine that has them are of one kind
+        else:
+            break
+    return chosen
 
 
 def resolve_device(device: str) -> str:
@@ -106,3 +116,9 @@ def memory_limit(megabytes: int | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def busy_seconds() -> tuple[float, float]:
+    """Processor seconds that the whole machine has worked since its start, and those of this process."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), time.process_time()

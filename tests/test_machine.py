@@ -1,0 +1,51 @@
+"""What the machine says of itself, with an `nvidia-smi` of our own where there is no GPU."""
+
+import pytest
+
+from vggt_quant import machine
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """An `nvidia-smi` that knows two GPUs."""
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 'Large GPU'\necho 'Small GPU'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, ["Large GPU", "Small GPU"]),
+        ("0", ["Large GPU"]),
+        ("1, 0", ["Small GPU", "Large GPU"]),
+        ("", []),
+        ("-1", []),
+        ("7", []),
+        ("1,7,0", ["Small GPU"]),
+        ("GPU-6f1c", ["Large GPU"]),
+        ("NoDevFiles", []),
+    ],
+)
+def test_only_gpus_that_cuda_would_show_are_named(two_gpus, monkeypatch, visible, expected):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpu_names() == expected
+    assert machine.resolve_device("auto") == ("cuda" if expected else "cpu")
+
+
+def test_cuda_without_a_gpu_is_refused(two_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(ValueError, match="finds no GPU here; use --device cpu"):
+        machine.resolve_device("cuda")
+    with pytest.raises(ValueError, match="device is 'tpu'"):
+        machine.resolve_device("tpu")
+
+
+def test_the_peak_is_never_below_what_is_resident():
+    now = machine.resident_bytes()
+    block = bytearray(50_000_000)
+    assert machine.resident_bytes() >= now + len(block)
+    assert machine.peak_resident_bytes() >= now + len(block)
