@@ -235,6 +235,8 @@ class SpeedResult:
     peak_memory_kind: Literal["cuda allocator", "resident set"] | None = None
     resident_before_bytes: int | None = None
     """Resident set of the process before the model was loaded: Python and torch alone."""
+    other_processor_share: float | None = None
+    """Share of the machine's processors that other programs used while this was timed."""
     note: str | None = None
     provenance: Provenance | None = None
 

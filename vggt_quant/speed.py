@@ -3,8 +3,10 @@
 Called in a fresh process per measurement (the caller's business), so that neither a warm cache nor another variant's
 memory leaks in. Warm-up first, the device synchronised around every repeat, median and interquartile range kept beside
 all single times. Peak memory covers loading and running: CUDA's allocator peak, or the process's largest resident set.
+A machine that works on something else meanwhile makes times worthless, so its share is measured and said in the row.
 """
 
+import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -23,14 +25,18 @@ from vggt_quant.tensor_file import read_tensors
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repeats:
-    """How often the forward pass runs."""
+    """How often the forward pass runs: `at_least` times, then on until `seconds` are over or it was `at_most` times."""
 
     warmup: int
-    timed: int
+    at_least: int
+    at_most: int
+    seconds: float = 3.0
 
 
-CPU_REPEATS = Repeats(warmup=2, timed=5)
-CUDA_REPEATS = Repeats(warmup=5, timed=20)
+CPU_REPEATS = Repeats(warmup=2, at_least=5, at_most=30)
+CUDA_REPEATS = Repeats(warmup=5, at_least=20, at_most=100)
+QUIET_SHARE = 0.1
+"""Others may use this share of the processors before a row says so."""
 
 
 def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> SpeedResult:
@@ -49,9 +55,8 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
     load_seconds = time.perf_counter() - started
     images_N3HW = read_tensors(images.path, place)["images"]
     repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
-    latencies_ms = time_forward(engine, images_N3HW, repeats)
+    latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
     peak = torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
-    note = None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
     return SpeedResult(
         variant=packed.variant,
         outcome="ok",
@@ -69,23 +74,40 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
         peak_memory_bytes=peak,
         peak_memory_kind="cuda allocator" if place == "cuda" else "resident set",
         resident_before_bytes=resident_before,
-        note=note,
+        other_processor_share=other_share,
+        note="; ".join(_notes(place, device, other_share)) or None,
         provenance=provenance(place),
     )
 
 
-def time_forward(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> list[float]:
-    """Milliseconds of each timed pass, from an idle device to an idle device."""
+def _notes(place: str, device: str, other_share: float) -> list[str]:
+    notes = [] if place == device else [f"measured on the {place.upper()}: it has no {device.upper()} kernel"]
+    if other_share > QUIET_SHARE:
+        notes.append(
+            f"other programs used {other_share:.0%} of the processors meanwhile: time it again on a quiet machine"
+        )
+    return notes
+
+
+def time_forward(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> tuple[list[float], float]:
+    """Milliseconds of each pass, from an idle device to an idle device; and how busy others kept the processors."""
     for _ in range(repeats.warmup):
         engine.run(images_N3HW)
-    latencies_ms = []
-    for _ in track(range(repeats.timed), "timed passes"):
+    latencies_ms: list[float] = []
+    machine_before, own_before = machine.busy_seconds()
+    begun = time.perf_counter()
+    for _ in track(range(repeats.at_most), "timed passes"):
         engine.synchronize()
         started = time.perf_counter()
         engine.run(images_N3HW)
         engine.synchronize()
         latencies_ms.append(1e3 * (time.perf_counter() - started))
-    return latencies_ms
+        if len(latencies_ms) >= repeats.at_least and time.perf_counter() - begun > repeats.seconds:
+            break
+    elapsed = time.perf_counter() - begun
+    machine_after, own_after = machine.busy_seconds()
+    others = (machine_after - machine_before) - (own_after - own_before)
+    return latencies_ms, max(0.0, others / (elapsed * os.cpu_count()))
 
 
 def interquartile_range(values: list[float]) -> float:
