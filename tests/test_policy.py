@@ -87,6 +87,7 @@ def subclassed(linear):
         (hooked, "it has hooks"),
         (patched, "a forward of its own"),
         (subclassed, "LoRALinear is not a plain Linear"),
+        (lambda linear: nn.Linear(32, 32, dtype=torch.complex64), "its weight is torch.complex64"),
     ],
 )
 def test_a_layer_that_is_more_than_its_weight_is_kept(change, reason):

@@ -105,7 +105,7 @@ def test_a_second_variant_takes_what_the_first_one_kept():
     vggt_quant.quantize_model(model, first)
     vggt_quant.quantize_model(model, "int4_group64")
     assert {name: layer.format for name, layer in formats.packed_layers(model).items()} == {"0": "w8a16", "1": "w4a16"}
-    with pytest.raises(ValueError, match="2 are packed already"):
+    with pytest.raises(ValueError, match="2 layers of the model are packed already"):
         vggt_quant.quantize_model(model, "int8_symmetric")
 
 
@@ -182,8 +182,10 @@ def test_impossible_variants_are_refused_by_name(variant, words):
 
 
 def test_a_model_without_linears_is_refused():
-    with pytest.raises(ValueError, match="finds nothing to quantize"):
+    with pytest.raises(ValueError, match=r"finds nothing to quantize: the model has no nn\.Linear"):
         vggt_quant.quantize_model(nn.Sequential(nn.Conv2d(3, 3, 3)), "int8_symmetric")
+    with pytest.raises(ValueError, match="2 Linears and all are kept, most of them because: narrower than 16"):
+        vggt_quant.quantize_model(nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 3)), "int8_symmetric")
 
 
 def test_a_bare_linear_is_refused_with_the_cure():
@@ -212,10 +214,14 @@ def test_a_layer_with_nan_is_named():
         ("- a", "should map"),
         ("a: 3", "should be a mapping"),
         ("a: [", "Cannot read"),
+        ("a: {method: cast, config: \xe4}", "Cannot read"),  # Latin-1, as written below
+        ("8: {method: cast}", "variant name 8 is no text"),
+        ("a: {method: cast, optional: maybe}", "optional is 'maybe'"),
+        ("a: {method: cast, memory_limit_mb: lots}", "memory_limit_mb is 'lots'"),
     ],
 )
 def test_a_wrong_variants_file_is_refused(tmp_path, text, words):
     path = tmp_path / "variants.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=words):
         find_variant("a", path)

@@ -99,6 +99,8 @@ def _more_than_a_weight(linear: nn.Linear) -> str | None:
         return f"{type(linear).__name__} is not a plain Linear"
     if not isinstance(linear.weight, nn.Parameter):
         return "its weight is computed from other parameters"
+    if not linear.weight.is_floating_point():
+        return f"its weight is {linear.weight.dtype}"
     if linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear):
         return "it has hooks or a forward of its own"
     return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +50,7 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
     selection = select(model, Policy.from_dict(variant.policy))
     _check_model(model)
     if not selection.quantized and variant.method != "cast":
-        linears = f"{len(selection.kept)} Linears are kept and {len(formats.packed_layers(model))} are packed already"
-        raise ValueError(f"{variant.name} finds nothing to quantize: of the model's layers, {linears}.")
+        raise ValueError(f"{variant.name} finds nothing to quantize: {_why_nothing(model, selection)}.")
     aliases = _aliases(model, selection.quantized)
     with torch.no_grad():
         sqnr_db = method.quantize(model, selection.quantized, config, None)
@@ -73,6 +73,16 @@ def _check_model(model: nn.Module) -> None:
             raise ValueError(f"{name} has no size yet; run the model once, then quantize it.")
         if parameter.is_meta:
             raise ValueError(f"{name} is on the meta device and has no values; load the weights, then quantize.")
+
+
+def _why_nothing(model: nn.Module, selection: Selection) -> str:
+    packed, kept = len(formats.packed_layers(model)), len(selection.kept)
+    if packed:
+        return f"{packed} layers of the model are packed already; load the original again"
+    if not kept:
+        return "the model has no nn.Linear"
+    reason, _ = Counter(selection.kept.values()).most_common(1)[0]
+    return f"the model has {kept} Linears and all are kept, most of them because: {reason}"
 
 
 def method_config(variant: Variant) -> Any:

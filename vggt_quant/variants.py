@@ -35,6 +35,11 @@ class Variant:
             raise ValueError(f"Variant {self.name}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}.")
         if not isinstance(self.config, dict) or not isinstance(self.policy, dict):
             raise ValueError(f"Variant {self.name}: config and policy are mappings of settings to values.")
+        limit = self.memory_limit_mb
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError(f"Variant {self.name}: memory_limit_mb is {limit!r}; give a positive whole number.")
+        if not isinstance(self.optional, bool):
+            raise ValueError(f"Variant {self.name}: optional is {self.optional!r}; give true or false.")
 
     def spec(self) -> dict[str, Any]:
         """Everything that decides the checkpoint's bytes; not the name, the optional mark or the memory limit."""
@@ -51,7 +56,7 @@ def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
     path = Path(path) if path else packaged("config") / "variants.yaml"
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"Cannot read the variants in {path}: {error}") from error
     if not isinstance(entries, dict):
         raise ValueError(f"{path} should map variant names to settings, but holds {type(entries).__name__}.")
@@ -59,6 +64,8 @@ def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
 
 
 def _variant(name: str, entry: Any, path: Path) -> Variant:
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: the variant name {name!r} is no text; put it in quotes.")
     if not isinstance(entry, dict):
         raise ValueError(f"{path}: variant {name} should be a mapping with at least `method`, but is {entry!r}.")
     try:
