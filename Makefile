@@ -1,6 +1,7 @@
 # make run    photos and a model in, the comparison report out (settings: config/config.yaml)
 # make test   everything that can be checked without a GPU
 # make check  format and lint
+# make unlock after a run that was killed (kill -9, loss of power); the next run goes on from there
 #
 # The first call makes .venv and installs the pinned dependencies. On a machine without a GPU, PyTorch's CPU build saves
 # a download of several GB: make run PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -11,7 +12,7 @@ PIP_FLAGS ?=
 FLAGS ?=
 BIN := .venv/bin
 
-.PHONY: run test check clean
+.PHONY: run test check unlock clean
 
 run: .venv/installed
 	$(BIN)/snakemake -s workflow/Snakefile --cores all $(FLAGS)
@@ -25,6 +26,9 @@ test: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+unlock: .venv/installed
+	$(BIN)/snakemake -s workflow/Snakefile --cores all --unlock
 
 clean:
 	rm -rf .venv results .pytest_cache .ruff_cache

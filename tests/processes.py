@@ -1,11 +1,27 @@
 """Helpers of the tests that watch real processes."""
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
 
 COMMAND = [sys.executable, "-P", "-m", "vggt_quant"]
+
+DRIVER = """#!/bin/sh
+case "$1" in
+  *index*) printf '0\\n1\\n' ;;
+  *name*) printf 'First GPU\\nSecond GPU\\n' ;;
+esac
+"""
+
+
+def install_driver(folder):
+    """Put a stand-in for `nvidia-smi` into a folder for PATH: it lists two GPUs, whatever the machine has."""
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text(DRIVER)
+    (folder / "nvidia-smi").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
 
 
 def worker_of(parent):

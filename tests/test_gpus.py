@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import COMMAND, environment_of, worker_of
+from processes import COMMAND, environment_of, install_driver, worker_of
 
 from vggt_quant import gpus, machine
 
@@ -35,22 +35,11 @@ with gpus.lease() as gpu:
     jobs.run_child([sys.executable, "-c", {CHILD!r}], {{**os.environ, "CUDA_VISIBLE_DEVICES": gpu}})
 """
 
-DRIVER = """#!/bin/sh
-case "$1" in
-  *index*) printf '0\\n1\\n' ;;
-  *name*) printf 'First GPU\\nSecond GPU\\n' ;;
-esac
-"""
-
 
 @pytest.fixture
 def two_gpus(tmp_path, monkeypatch):
-    """A stand-in for the driver's tool that lists two GPUs, whatever the machine has."""
-    script = tmp_path / "bin" / "nvidia-smi"
-    script.parent.mkdir()
-    script.write_text(DRIVER)
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    """A machine with two GPUs, as far as its driver's tool says, and nobody else's locks."""
+    monkeypatch.setenv("PATH", install_driver(tmp_path / "bin"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the default folder of the locks lies there
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

@@ -1,4 +1,5 @@
 # Configuration, variants, and what each stage depends on. Every rule gets only what it needs, through `params`.
+import hashlib
 import json
 import os
 import shlex
@@ -88,20 +89,19 @@ def ask_for_keys():
     return json.loads(run.stdout)
 
 
-def files_of(path):
-    """Name, size and time of every file behind a path, so that a changed photo or weight file is seen.
+def digest_of(path):
+    """Hash of name, size and time of every file behind a path, so that a changed photo or weight file is seen.
 
     Hidden files do not count, nor what this workflow writes: somebody may well run it inside the folder of photos.
     """
     path = Path(path)
-    if not path.exists():
-        return []
-    own = [Path(folder).resolve() for folder in (RESULTS, CACHE)]
-    own = [folder for folder in own if folder != path.resolve()]
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    files = [file for file in files if not any(file.resolve().is_relative_to(folder) for folder in own)]
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    own = {Path(folder).resolve() for folder in (RESULTS, CACHE)} - {path.resolve()}
+    seen = []
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.is_file() and not is_hidden and own.isdisjoint(file.resolve().parents):
+            seen.append([str(file), file.stat().st_size, file.stat().st_mtime_ns])
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 
 refuse_results_of_elsewhere()

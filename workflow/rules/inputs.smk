@@ -11,7 +11,7 @@ rule model:
         status=f"{LOGS}/model.status.json",
     params:
         name=config["model"],
-        files=files_of(config["model"]),
+        files=digest_of(config["model"]),
         code=KEYS["model"],
     shell:
         "{VGGT_QUANT} model --model {params.name:q} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
@@ -31,7 +31,7 @@ rule images:
         folder=config["images"]["folder"],
         limit=f"--max-images {config['images']['max_images']}" if config["images"]["max_images"] else "",
         mode=config["images"]["mode"],
-        files=files_of(config["images"]["folder"]),
+        files=digest_of(config["images"]["folder"]),
         code=KEYS["images"],
     shell:
         "{VGGT_QUANT} images --image-folder {params.folder:q} {params.limit} --image-mode {params.mode}"
