@@ -156,12 +156,12 @@ def test_error_measures_keep_their_order(values, seed):
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(finite_tensors, st.sampled_from([0.25, 2.0, 1024.0]))
+@given(finite_tensors, st.sampled_from([2.0, 4.0, 1024.0]))
 def test_ratios_do_not_depend_on_the_unit(values, scale):
     reference = torch.from_numpy(values)
     candidate = reference + 1
     plain = tensor_error(reference, candidate, is_map=False)
-    scaled = tensor_error(scale * reference, scale * candidate, is_map=False)  # powers of two round nothing
+    scaled = tensor_error(scale * reference, scale * candidate, is_map=False)  # powers of two, upwards, round nothing, also not what is subnormal
     for key in ("psnr_db", "sqnr_db", "cosine"):
         assert (plain[key] is None) == (scaled[key] is None)
         assert plain[key] is None or plain[key] == pytest.approx(scaled[key], abs=1e-6)
