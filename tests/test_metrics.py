@@ -161,7 +161,8 @@ def test_ratios_do_not_depend_on_the_unit(values, scale):
     reference = torch.from_numpy(values)
     candidate = reference + 1
     plain = tensor_error(reference, candidate, is_map=False)
-    scaled = tensor_error(scale * reference, scale * candidate, is_map=False)  # powers of two, upwards, round nothing, also not what is subnormal
+    # Powers of two round nothing; upwards, because downwards they would round what is subnormal.
+    scaled = tensor_error(scale * reference, scale * candidate, is_map=False)
     for key in ("psnr_db", "sqnr_db", "cosine"):
         assert (plain[key] is None) == (scaled[key] is None)
         assert plain[key] is None or plain[key] == pytest.approx(scaled[key], abs=1e-6)
