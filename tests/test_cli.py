@@ -50,7 +50,8 @@ def offline(tmp_path):
     """An environment in which any attempt to reach the network ends the process."""
     (tmp_path / "offline").mkdir()
     (tmp_path / "offline" / "sitecustomize.py").write_text(NO_NETWORK)
-    return {"PYTHONPATH": str(tmp_path / "offline"), "HF_HOME": str(tmp_path / "empty")}
+    path = os.pathsep.join([str(tmp_path / "offline"), os.environ.get("PYTHONPATH", "")])
+    return {"PYTHONPATH": path.rstrip(os.pathsep), "HF_HOME": str(tmp_path / "empty")}
 
 
 def test_the_commands_are_these():
