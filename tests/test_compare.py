@@ -10,8 +10,10 @@ import time
 
 import pytest
 from PIL import Image
+from processes import install_driver
 from workflow_project import ROOT
 
+from vggt_quant import compare as compare_command
 from vggt_quant.results import ComparisonReport, QuantizeResult, read
 
 pytestmark = pytest.mark.workflow
@@ -76,6 +78,14 @@ def complete(installed, place):
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     return beside, compare(installed, place, "--output-dir", "out")
+
+
+def test_a_machine_with_two_gpus_may_run_two_gpu_jobs_but_one_timing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", install_driver(tmp_path / "bin"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    command = compare_command.snakemake(tmp_path / "config.yaml", tmp_path)
+    after = command.index("--resources")
+    assert command[after + 1 : after + 3] == ["gpu=2", "timing=1"]
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(installed, place):
