@@ -261,41 +261,6 @@ def test_without_a_number_of_cores_the_plan_can_still_be_read(mended, project):
     assert "speed/int4_group128.json" in process.stdout
 
 
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        ("modl=nano-random", "('modl' was unexpected); the keys are model, images, device, "),
-        ("device=gpu", "config.device: 'gpu' is not one of ['auto', 'cpu', 'cuda']."),
-        ("images=photos", "config.images: 'photos' is not of type 'object'."),
-        ("images={max_images: none}", "config.images.max_images: 'none' does not match"),
-        ("methods=[fp32,int5]", "There is no variant int5; "),
-        ("variants_file=nowhere.yaml", "Cannot read the variants in nowhere.yaml: "),
-        ("variants_file=method.yaml", "Variant careful: there is no method 'rond'; there are cast, "),
-        ("variants_file=format.yaml", "Variant careful: there is no format 'w3'; there are "),
-        ("variants_file=key.yaml", "('dtyp' was unexpected); the keys are method, config, dtype, "),
-        ("variants_file=missing.yaml", "missing.yaml.careful: 'method' is a required property."),
-        ("variants_file=empty.yaml", "empty.yaml should map names of variants to their settings, but holds None."),
-    ],
-)
-def test_a_wrong_configuration_is_named_in_a_sentence(project, config, sentence):
-    for name, text in (
-        ("method", "careful: {method: rond}"),
-        ("format", "careful: {method: round_to_nearest, config: {format: w3}}"),
-        ("key", "careful: {method: cast, dtyp: float32}"),
-        ("missing", "careful: {dtype: float32}"),
-        ("empty", ""),
-    ):
-        (project.run / f"{name}.yaml").write_text(text)
-    process = project.snakemake("--dry-run", "--config", config)
-    assert process.returncode == 1
-    assert sentence in said(process)
-    assert "Traceback" not in said(process)
-
-
-def test_a_number_inside_braces_can_be_given_on_the_command_line(project):
-    assert "images" in project.would_run("--config", "images={max_images: 1}")
-
-
 def test_results_made_in_another_working_directory_are_not_believed(project, mended, tmp_path):
     """Snakemake knows what its files depend on by records in the working directory; without them all looks done."""
     shutil.copytree(project.run / "results", tmp_path / "results")
