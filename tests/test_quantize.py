@@ -225,3 +225,16 @@ def test_a_wrong_variants_file_is_refused(tmp_path, text, words):
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=words):
         find_variant("a", path)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if VARIANTS[name].method != "cast"])
+def test_a_quantized_track_head_still_follows_points(name):
+    model = load_pretrained(resolve("nano-random"))
+    quantize.run(model, VARIANTS[name], dtype=getattr(torch, VARIANTS[name].dtype))
+    assert any(layer.startswith("track_head.") for layer in formats.packed_layers(model))
+    images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    points = torch.tensor([[20.0, 30.0], [60.0, 70.0]])
+    with torch.inference_mode():
+        outputs = model(images, points)
+    assert all(torch.isfinite(outputs[key]).all() for key in ("track", "vis", "conf"))
+    assert torch.equal(outputs["track"][0, 0], points)  # frame 0 is forced to the query
