@@ -26,6 +26,7 @@ ALLOWED = {
     "kernels": set(),
     "policy": set(),
     "geometry": set(),
+    "intervals": set(),
     "images": set(),
     "rounding": set(),
     "tensor_file": set(),
@@ -96,7 +97,7 @@ def test_no_method_imports_another_method_or_a_kernel():
         assert not re.search(r"^(from|import) vggt_quant\.(methods|kernels)", path.read_text(), re.M), path
 
 
-@pytest.mark.parametrize("module", ["cli", "results", "report", "figures", "keys", "compare"])
+@pytest.mark.parametrize("module", ["cli", "results", "report", "figures", "intervals", "keys", "compare"])
 def test_what_needs_no_torch_does_not_import_it(module):
     code = f"import sys, vggt_quant.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -52,7 +52,7 @@ def test_editing_the_4_bit_format_changes_exactly_the_4_bit_variants(copy):
 
 def test_editing_a_metric_changes_accuracy_and_no_checkpoint(copy):
     before = keys_of(copy)
-    with open(copy / "vggt_quant" / "metrics.py", "a") as file:
+    with open(copy / "vggt_quant" / "metrics" / "depth.py", "a") as file:
         file.write("\nCONSTANT = 1\n")
     after = keys_of(copy)
     assert changed(before, after, "quantize") == []

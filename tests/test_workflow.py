@@ -172,7 +172,7 @@ def test_editing_the_4_bit_format_reruns_exactly_the_4_bit_variants(mended, proj
 
 
 def test_editing_a_metric_requantizes_nothing(mended, project):
-    with project.edited("vggt_quant/metrics.py", "\nimport torch\n", "\nimport torch\n\nREVISION = 2\n"):
+    with project.edited("vggt_quant/metrics/deviation.py", "\nimport torch\n", "\nimport torch\n\nREVISION = 2\n"):
         assert project.would_run() == {*stages(*VARIANTS, of=("accuracy",)), "report"}
 
 

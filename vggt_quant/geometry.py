@@ -1,4 +1,4 @@
-"""Cameras and rotations: pure functions of tensors.
+"""Cameras, rotations and alignment: pure functions of tensors.
 
 Conventions: OpenCV axes (x right, y down, z forward); an extrinsic [R | t] maps world to camera; quaternions are xyzw,
 scalar last; pixels are integers (column u, row v) with their centres on the integers; angles are radians. A pose
@@ -12,6 +12,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+COLLINEAR = 1e-5
+"""Points that spread across a line by less than this part of their spread along it are taken to lie on it."""
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
@@ -148,3 +151,55 @@ def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
 def direction_angle(first: Tensor, second: Tensor) -> Tensor:
     """Angle [...] between the directions of vectors [..., 3], 0 to pi; 0 where one vector is 0."""
     return torch.atan2(torch.linalg.cross(first, second).norm(dim=-1), (first * second).sum(-1))
+
+
+def umeyama(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The similarity that brings points closest to others in the least-squares sense; never a reflection.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991. A point moves as
+    `scale * rotation @ point + translation`; points in rows as `scale * points @ rotation.mT + translation`.
+
+    Args:
+        source: Points [N, 3], N >= 3.
+        target: Their counterparts [N, 3], row by row.
+
+    Returns:
+        Scale [], rotation [3, 3], translation [3], all float64.
+
+    Raises:
+        ValueError: no rotation is determined. There are fewer than three points or one that is not finite; the points
+            of a side lie on a line or in one place (their spread across it is below `COLLINEAR` of that along it, or
+            below the rounding errors of their coordinates); or the sides do not correlate in two directions.
+    """
+    if source.ndim != 2 or source.shape[1] != 3 or target.shape != source.shape:
+        shapes = f"{list(source.shape)} and {list(target.shape)}"
+        raise ValueError(f"Source and target points have shapes {shapes}; give two of [N, 3].")
+    if len(source) < 3:
+        raise ValueError(f"{len(source)} pairs of points determine no similarity; give three or more.")
+    _require_spread("source", source)
+    _require_spread("target", target)
+    source, target = source.double(), target.double()
+    from_mean, to_mean = source.mean(0), target.mean(0)
+    source, target = source - from_mean, target - to_mean
+    u, strengths, vh = torch.linalg.svd(target.mT @ source)
+    # Sides that match have at least COLLINEAR squared here; rounding leaves 1e-16.
+    if strengths[1] <= 1e-12 * source.norm() * target.norm():
+        raise ValueError("Source and target points do not correlate in two directions; pair each with its counterpart.")
+    signs = torch.ones_like(strengths)
+    signs[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vh))
+    rotation = u @ (signs[:, None] * vh)
+    scale = (strengths * signs).sum() / source.square().sum()
+    return scale, rotation, to_mean - scale * rotation @ from_mean
+
+
+def _require_spread(side: str, points: Tensor) -> None:
+    """Refuse points [N, 3] that do not span a plane."""
+    rounding = torch.finfo(torch.promote_types(points.dtype, torch.float32)).eps
+    points = points.double()
+    bad = int((~torch.isfinite(points)).any(-1).sum())
+    if bad:
+        raise ValueError(f"{bad} of {len(points)} {side} points are not finite; leave them out.")
+    centred = points - points.mean(0)
+    _, across, along = torch.linalg.eigvalsh(centred.mT @ centred).clamp_min(0).sqrt()
+    if across <= max(COLLINEAR * along, rounding * points.norm()):
+        raise ValueError(f"The {len(points)} {side} points lie on a line or in one place; give some beside it.")

@@ -65,7 +65,7 @@ def reference_key(model: list, images: list, device: str) -> str:
 def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     """All that the workflow hands its rules as parameters, so that Snakemake sees what changed."""
     environment = {"torch": machine.torch_version(), "device": device}
-    comparison = {**environment, **_versions("numpy", "scikit-image")}
+    comparison = {**environment, **_versions("numpy", "scikit-image", "scipy")}
     here = {**environment, "device_name": machine.device_name(device)}
     return {
         "device": device,

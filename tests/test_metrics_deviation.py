@@ -1,4 +1,4 @@
-"""Metrics: hand-worked cases, agreement with scipy and scikit-image, and what happens when a comparison is spoiled."""
+"""Deviation from fp32: hand-worked cases, agreement with scipy and scikit-image, and spoiled comparisons."""
 
 import math
 
@@ -12,7 +12,7 @@ from scipy.spatial.distance import cosine as scipy_cosine_distance
 from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vggt_quant.metrics import camera_errors, depth_errors, output_errors, tensor_error
+from vggt_quant.metrics.deviation import camera_errors, depth_errors, output_errors, tensor_error
 from vggt_quant.results import TensorError
 
 EXACT = 1e-12  # a handful of float64 operations on small numbers

@@ -1,0 +1,69 @@
+"""How sure a mean over scenes is: percentile bootstrap intervals (Efron 1979). No torch: the report draws on it.
+
+Scenes are the units that are drawn again, with replacement. Two variants seen on the same scenes are compared scene by
+scene, since their difference varies far less than either of them. With fewer than about ten scenes such an interval is
+too narrow; it is a hint then, not a proof.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def bootstrap_interval(
+    values: Sequence[float | None], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """The interval of the mean that holds `level` of the means of resampled scenes.
+
+    Args:
+        values: One figure per scene.
+        level: Share of the resampled means inside, half of the rest on either side.
+        resamples: How often the scenes are drawn again.
+        seed: Of the draws; the same values give the same interval.
+
+    Returns:
+        (low, high), or None for fewer than two scenes, or where a scene has no figure (None, NaN): leaving it out
+        would flatter a variant that failed there.
+    """
+    scenes = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    if len(scenes) < 2 or not np.isfinite(scenes).all():
+        return None
+    draws = np.random.default_rng(seed).integers(len(scenes), size=(resamples, len(scenes)))
+    low, high = np.quantile(scenes[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_difference(
+    values: Sequence[float | None],
+    baseline: Sequence[float | None],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float] | None:
+    """How much a variant differs from a baseline, scene by scene.
+
+    Args:
+        values: The variant's figure per scene.
+        baseline: The other's, of the same scenes in the same order; fp32 as a rule.
+        level: As in `bootstrap_interval`.
+        resamples: As in `bootstrap_interval`.
+        seed: As in `bootstrap_interval`.
+
+    Returns:
+        (mean, low, high) of values - baseline; None where `bootstrap_interval` would be.
+
+    Raises:
+        ValueError: different numbers of scenes.
+    """
+    if len(values) != len(baseline):
+        raise ValueError(f"{len(values)} scenes stand against {len(baseline)}; compare figures of the same scenes.")
+    differences = [None if None in pair else pair[0] - pair[1] for pair in zip(values, baseline, strict=True)]
+    interval = bootstrap_interval(differences, level=level, resamples=resamples, seed=seed)
+    return None if interval is None else (float(np.mean(differences)), *interval)
+
+
+def is_within_noise(interval: tuple[float, float]) -> bool:
+    """Whether a difference with this interval may as well be none: zero lies inside, ends included."""
+    low, high = interval
+    return low <= 0 <= high
