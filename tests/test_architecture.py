@@ -31,6 +31,7 @@ ALLOWED = {
     "rounding": set(),
     "tensor_file": set(),
     "raycasting": {"geometry"},
+    "scenes": {"images", "geometry"},
     "synthetic": {"geometry", "raycasting"},
     "metrics": {"geometry"},
     "formats": {"kernels", "rounding"},

@@ -130,6 +130,12 @@ def load_images(paths: Sequence[str | Path], mode: str = "crop", *, size: int = 
     return torch.stack(_pad_to_largest([_preprocess(Path(path), mode, size) for path in paths]))
 
 
+def measure(path: Path, mode: str = "crop", *, size: int = 518) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) of a photo, and what `load_images` resizes it to before it is centred and cropped or padded."""
+    with warnings.catch_warnings(action="ignore"), _open(path) as image:
+        return image.size, _target_size(path, image.size, mode, size)
+
+
 def photo_extensions() -> frozenset[str]:
     """Lower-case extensions, with the dot, of the files that count as photos."""
     registered = Image.registered_extensions()
@@ -205,13 +211,16 @@ def _find_problem(path: Path) -> str | None:
 
 def _decode(path: Path) -> Image.Image:
     """Read every pixel, in the mode of the file."""
-    # Loads every plugin. A file's content decides its format, so a forbidden one is forbidden under any name.
-    Image.init()
-    formats = [name for name in Image.OPEN if name not in NOT_PHOTO_FORMATS]
     # Pillow warns of odd metadata and of more than 89 megapixels; neither changes a pixel. It refuses twice as many.
-    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+    with warnings.catch_warnings(action="ignore"), _open(path) as image:
         image.load()
         return image.copy()
+
+
+def _open(path: Path) -> Image.Image:
+    # Loads every plugin. A file's content decides its format, so a forbidden one is forbidden under any name.
+    Image.init()
+    return Image.open(path, formats=[name for name in Image.OPEN if name not in NOT_PHOTO_FORMATS])
 
 
 def _explain(path: Path, error: BaseException) -> str:
