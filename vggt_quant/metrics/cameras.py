@@ -2,9 +2,10 @@
 
 A relative pose knows nothing of the world frame, and the direction of its translation nothing of the scene's scale, so
 no alignment is needed. Of each pair i < j two angles are taken: that between the relative rotations, and that between
-the relative translations. RRA@t and RTA@t are the shares of pairs whose angle is under t degrees. The error of a pair
-is the larger angle; its share under 1, 2, ..., T degrees, averaged, is AUC@T (histogram of 1-degree bins, mean of its
-cumulative sum), as in the evaluations of PoseDiffusion (Wang et al. 2023) and VGGT (Wang et al. 2025).
+the relative translations as camera i sees them (so the order of views matters a little, as in VGGT's evaluation).
+RRA@t and RTA@t are the shares of pairs whose angle is under t degrees. The error of a pair is the larger angle; its
+share under 1, 2, ..., T degrees, averaged, is AUC@T (histogram of 1-degree bins, mean of its cumulative sum), as in the
+evaluations of PoseDiffusion (Wang et al. 2023) and VGGT (Wang et al. 2025).
 """
 
 import math
@@ -79,14 +80,14 @@ def _check(predicted: Tensor, true: Tensor) -> None:
 
 
 def _relative_poses(extrinsic: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all pairs i < j the rotation [P, 3, 3] and translation [P, 3] that take camera i's coordinates to camera j's.
+    """Of all pairs i < j the rotation [P, 3, 3] and translation [P, 3] that take camera j's coordinates to camera i's.
 
-    The translation is written with the centres, R_j (c_i - c_j), so that equal poses give exactly zero.
+    The translation is written with the centres, R_i (c_j - c_i), so that equal poses give exactly zero.
     """
     rotation = extrinsic[..., :3]
     centre = -(rotation.mT @ extrinsic[..., 3:]).squeeze(-1)
     i, j = torch.triu_indices(len(extrinsic), len(extrinsic), offset=1)
-    return rotation[j] @ rotation[i].mT, (rotation[j] @ (centre[i] - centre[j]).unsqueeze(-1)).squeeze(-1)
+    return rotation[i] @ rotation[j].mT, (rotation[i] @ (centre[j] - centre[i]).unsqueeze(-1)).squeeze(-1)
 
 
 def _has_direction(baseline: Tensor, rounding: Tensor) -> Tensor:
