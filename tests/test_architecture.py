@@ -61,6 +61,7 @@ ALLOWED = {
         *("reference", "results", "speed", "typed_json", "variants"),
     },
     "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
+    "fetch": {"model", "progress"},
     "doctor": {"engine", "formats", "machine", "methods", "variants"},
     "cli": {"arguments", "jobs", "machine", "results", "variants"},
     "__main__": {"cli"},

@@ -13,7 +13,10 @@ from processes import COMMAND
 
 from vggt_quant import arguments, cli
 
-COMMANDS = ("compare", "doctor", "images", "model", "reference", "quantize", "accuracy", "speed", "report", "keys")
+COMMANDS = (
+    *("compare", "doctor", "images", "model", "reference", "quantize", "accuracy", "speed", "report", "keys"),
+    "fetch",
+)
 NO_NETWORK = """
 import socket
 

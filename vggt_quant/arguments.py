@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     _speed(commands)
     _report(commands)
     _keys(commands)
+    _fetch(commands)
     return top
 
 
@@ -132,6 +133,22 @@ def _keys(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("keys", help=text, description=text)
     command.add_argument("--variants", type=Path, help="a variants.yaml (default: the package's)")
     _device(command)
+
+
+def _fetch(commands: argparse._SubParsersAction) -> None:
+    text = "put an ETH3D scene or a model's weights, checked, into a folder; a broken call goes on where it stopped"
+    command = commands.add_parser("fetch", help=text, description=text)
+    kinds = command.add_subparsers(dest="what", required=True, metavar="WHAT", help="what to fetch")
+    text = "a training scene of ETH3D with its cameras, depth and masks: TO/SCENE"
+    scene = kinds.add_parser("eth3d", help=text, description=text)
+    scene.add_argument("scene", metavar="SCENE", help="for example courtyard; a wrong name lists all")
+    scene.add_argument("--to", type=Path, required=True, help="folder that gets the scene's folder")
+    scene.add_argument("--keep-archives", action="store_true", help="keep the .7z files there too")
+    text = "a hub model's config.json and weights as plain files: TO/NAME, which every --model accepts"
+    model = kinds.add_parser("model", help=text, description=text)
+    model.add_argument("repo", metavar="OWNER/NAME", help="for example " + DEFAULT_MODEL)
+    model.add_argument("--to", type=Path, required=True, help="folder that gets the model's folder")
+    model.add_argument("--revision", default="main", help="branch, tag or commit (default: %(default)s)")
 
 
 def _stage(commands: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:

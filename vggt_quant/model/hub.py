@@ -15,8 +15,17 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import _CACHED_NO_EXIST, DryRunFileInfo, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    DryRunFileInfo,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils import build_hf_headers
 
 # errors.HTTPError is httpx's base class in huggingface_hub 1.x and httpx2's in 2.x; Xet reports RuntimeErrors.
 FAILURES = (hub_errors.HfHubHTTPError, hub_errors.HTTPError, hub_errors.HFValidationError, OSError, RuntimeError)
@@ -61,6 +70,48 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, offline: boo
     if not plan.is_cached:
         _check_transfer(path, repo)
     return HubFile(path=path, commit=path.parent.name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announced:
+    """What the hub says of a file before it sends it: for those who transfer it themselves.
+
+    Attributes:
+        url: Where it is to be had.
+        headers: To send along; they may hold the user's token.
+        commit: The commit that it is of.
+        size: Its number of bytes, if the hub says so.
+        sha256: Of its bytes; None for small files, which the hub keeps under another hash.
+    """
+
+    url: str
+    headers: dict[str, str]
+    commit: str
+    size: int | None
+    sha256: str | None
+
+
+def look_up(repo: str, filename: str, *, revision: str | None = None) -> Announced | None:
+    """Ask the hub about a file; None if the repository has no such file.
+
+    Raises:
+        WeightsError: The hub, its answer or the network does not allow it.
+    """
+    try:
+        asked = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), retry_on_errors=True)
+    except hub_errors.RemoteEntryNotFoundError:
+        return None
+    except FAILURES as error:
+        raise WeightsError(f"Cannot fetch {filename} of {repo!r}: {_explain(error, repo, offline=False)}.") from error
+    if asked.commit_hash is None:
+        raise WeightsError(f"{constants.ENDPOINT} does not answer as a Hugging Face hub does; check HF_ENDPOINT.")
+    return Announced(
+        url=hf_hub_url(repo, filename, revision=asked.commit_hash),
+        headers=build_hf_headers(),
+        commit=asked.commit_hash,
+        size=asked.size,
+        sha256=asked.etag if asked.etag and re.fullmatch("[0-9a-f]{64}", asked.etag) else None,
+    )
 
 
 def sha256_of_file(path: Path) -> str:
@@ -116,6 +167,8 @@ def _explain(error: Exception, repo: str, offline: bool) -> str:
         status = error.response.status_code
         cure = f"the token may be wrong, so {log_in}" if status in (401, 403) else "try again later"
         return f"{endpoint} answered with HTTP status {status}; {cure}"
+    if isinstance(error, hub_errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE=1 forbids a download; unset it"
     if isinstance(error, hub_errors.HFValidationError):
         return "this is no valid model name; write it as owner/name"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vggt_quant.model.config import NAMED, VGGTConfig
-from vggt_quant.model.hub import WeightsError, fetch, sha256_of_file
+from vggt_quant.model.hub import HubFile, WeightsError, fetch, sha256_of_file
 from vggt_quant.model.random_weights import random_sha256, random_state
 from vggt_quant.model.vggt import VGGT
 
@@ -90,7 +90,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, offline: b
     if random := re.fullmatch(f"({'|'.join(map(re.escape, NAMED))})-random(?::([0-9]+))?", name):
         return ModelSource(name=name, kind="random", config=NAMED[random[1]], random_seed=int(random[2] or 0))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII) and not name.startswith(".") and not _is_weight_file(path):
-        return _resolve_hub(name, revision, offline)
+        return hub_source(name, revision, lambda file, commit: fetch(name, file, revision=commit, offline=offline))
     if "/" in name or name.startswith(("~", ".")) or _is_weight_file(path):
         raise WeightsError(f"There is no file or folder {name!r}; check the path.")
     choices = ", ".join(f"{key}-random" for key in NAMED)
@@ -171,22 +171,31 @@ def _resolve_folder(name: str, folder: Path) -> ModelSource:
     return ModelSource(name=name, kind="folder", config=_read_config(folder), paths=paths)
 
 
-def _resolve_hub(repo: str, revision: str | None, offline: bool) -> ModelSource:
-    config_file = fetch(repo, CONFIG_FILE, revision=revision, offline=offline)
+def hub_source(repo: str, revision: str | None, get: Callable[[str, str | None], HubFile | None]) -> ModelSource:
+    """Have `get` fetch what a hub model needs, and say which files those are.
+
+    Args:
+        repo: "owner/name".
+        revision: branch, tag or commit; the default branch if None.
+        get: from a file's name and a revision to its local copy, or None if the model has no such file; it puts the
+            config.json and the weights into one folder, each under its own name.
+
+    Raises:
+        WeightsError: the model holds no weights, or its config.json is not a VGGT's.
+    """
+    config_file = get(CONFIG_FILE, revision)
     commit = revision if config_file is None else config_file.commit  # so that all files are of one commit
-    weights = (fetch(repo, file, revision=commit, offline=offline) for file in WEIGHT_FILES)
-    found = next((file for file in weights if file is not None), None)
+    config = NAMED["vggt-1b"] if config_file is None else _read_config(config_file.path.parent)
+    found = next((file for name in WEIGHT_FILES if (file := get(name, commit)) is not None), None)
     if found is None:
         raise WeightsError(f"The hub model {repo!r} holds no weights; it needs one of {', '.join(WEIGHT_FILES)}.")
-    config = NAMED["vggt-1b"] if config_file is None else _read_config(config_file.path.parent)
     paths = [found.path]
     if found.path.name == INDEX_FILE:
-        paths = [_fetch_shard(repo, shard, found.commit, offline) for shard in _shard_names(found.path)]
+        paths = [_shard(repo, get(shard, found.commit), shard) for shard in _shard_names(found.path)]
     return ModelSource(name=repo, kind="hub", config=config, paths=tuple(paths), revision=found.commit)
 
 
-def _fetch_shard(repo: str, shard: str, commit: str, offline: bool) -> Path:
-    file = fetch(repo, shard, revision=commit, offline=offline)
+def _shard(repo: str, file: HubFile | None, shard: str) -> Path:
     if file is None:
         raise WeightsError(f"The hub model {repo!r} lacks {shard}, which its {INDEX_FILE} lists; use another model.")
     return file.path
