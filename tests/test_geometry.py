@@ -1,11 +1,16 @@
-"""Cameras and rotations; the original's own values are in test_model_reference.py's units."""
+"""Cameras, rotations and alignment; the original's own values are in test_model_reference.py's units."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+import pycolmap
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vggt_quant.geometry import (
@@ -16,6 +21,7 @@ from vggt_quant.geometry import (
     pose_to_cameras,
     quaternion_to_matrix,
     rotation_angle,
+    umeyama,
     unproject_depth,
 )
 
@@ -124,3 +130,109 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         unproject_depth(torch.ones(2, 4, 5), torch.zeros(3, 3, 4), torch.zeros(3, 3, 3))
     with pytest.raises(ValueError, match=r"shape \[3, 3\]"):
         invert_rigid(torch.eye(3))
+
+
+def clouds(seed: int, noise: float = 0.0, count: int = 20) -> tuple[Tensor, Tensor, tuple[float, Tensor, Tensor]]:
+    """Points, the same moved by a similarity and disturbed, and the similarity."""
+    rng = np.random.default_rng(seed)
+    scale = float(rng.uniform(0.1, 10))
+    rotation = torch.from_numpy(Rotation.random(rng=rng).as_matrix())
+    source, disturbance = (torch.from_numpy(rng.normal(size=(count, 3))) for _ in range(2))
+    shift = torch.from_numpy(rng.normal(size=3))
+    return source, scale * source @ rotation.mT + shift + noise * disturbance, (scale, rotation, shift)
+
+
+def residual(source: Tensor, target: Tensor, scale: Tensor, rotation: Tensor, shift: Tensor) -> float:
+    return float((scale * source @ rotation.mT + shift - target).square().sum())
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.integers(0, 2**32 - 1), st.integers(4, 30))
+def test_a_similarity_is_found_again(seed: int, count: int) -> None:
+    source, target, expected = clouds(seed, count=count)
+    for found, wanted in zip(umeyama(source, target), expected, strict=True):
+        # Float64 rounding; four random points may be nearly flat, which costs some digits.
+        torch.testing.assert_close(found, torch.as_tensor(wanted, dtype=torch.float64), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("mirror", [1.0, -1.0], ids=["", "mirrored"])
+@pytest.mark.parametrize("noise", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_alignment_agrees_with_colmap_and_scipy(seed: int, noise: float, mirror: float) -> None:
+    source, target, _ = clouds(seed, noise)
+    target = target * torch.tensor([mirror, 1, 1])
+    scale, rotation, shift = umeyama(source, target)
+    colmap = pycolmap.estimate_sim3d(source.numpy(), target.numpy())
+    centred = [points - points.mean(0) for points in (target, source)]
+    scipy, _ = Rotation.align_vectors(*(points.numpy() for points in centred))
+    near = pytest.approx  # all in float64: rounding
+    assert float(scale) == near(colmap.scale, rel=1e-9)
+    assert rotation.numpy() == near(scipy.as_matrix(), abs=1e-7)  # it works through quaternions
+    assert rotation.numpy() == near(colmap.rotation.matrix(), abs=1e-9)
+    assert shift.numpy() == near(colmap.translation, abs=1e-9)
+    assert float(torch.linalg.det(rotation)) == near(1, abs=1e-12)
+
+
+def test_no_similarity_nearby_fits_better() -> None:
+    source, target, _ = clouds(5, noise=0.5)
+    scale, rotation, shift = umeyama(source, target)
+    best = residual(source, target, scale, rotation, shift)
+    for sign in (-1, 1):
+        assert residual(source, target, scale + sign * 1e-3, rotation, shift) > best
+        for axis in torch.eye(3).tolist():
+            assert residual(source, target, scale, turn(tuple(axis), sign * 1e-3) @ rotation, shift) > best
+            assert residual(source, target, scale, rotation, shift + sign * 1e-3 * torch.tensor(axis)) > best
+
+
+def test_three_points_and_a_flat_cloud_are_enough() -> None:
+    source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    target = torch.tensor([[5.0, 0, 0], [5, 2, 0], [5, 0, 2]])  # x to y, y to z, doubled, moved along x
+    scale, rotation, shift = umeyama(source, target)
+    assert scale.dtype == rotation.dtype == shift.dtype == torch.float64 and scale.shape == ()
+    expected = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]).double()
+    torch.testing.assert_close(rotation, expected, rtol=0, atol=1e-12)  # float64 rounding
+    assert float(scale) == pytest.approx(2) and shift.tolist() == pytest.approx([5, 0, 0], abs=1e-12)
+
+
+def line(count: int, bend: float = 0.0) -> Tensor:
+    """Points along a slanted line, every second one beside it by `bend` of the line's half length."""
+    along = torch.linspace(-1, 1, count, dtype=torch.float64)[:, None] * torch.tensor([2.0, 1, -2])
+    return along + 3 * bend * (torch.arange(count) % 2)[:, None] * torch.tensor([1.0, -2, 0]) / math.sqrt(5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 1000.0], ids=["near", "far"])
+@pytest.mark.parametrize("degenerate", [line(9), torch.ones(9, 3).double() * 0.1], ids=["line", "place"])
+def test_points_on_a_line_or_in_one_place_determine_nothing(
+    degenerate: Tensor, offset: float, dtype: torch.dtype
+) -> None:
+    points, (good, _, _) = (degenerate + offset).to(dtype), clouds(0, count=9)
+    with pytest.raises(ValueError, match="The 9 source points lie on a line or in one place"):
+        umeyama(points, good)
+    with pytest.raises(ValueError, match="The 9 target points lie on a line or in one place"):
+        umeyama(good, points)
+
+
+def test_a_line_is_a_line_below_a_hundred_thousandth_of_its_length() -> None:
+    umeyama(line(9, bend=1e-4), line(9, bend=1e-4))
+    with pytest.raises(ValueError, match="lie on a line"):
+        umeyama(line(9, bend=1e-6), line(9, bend=1e-6))
+
+
+def test_points_that_do_not_correlate_determine_nothing() -> None:
+    square = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
+    folded = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 1, 0]])
+    with pytest.raises(ValueError, match="do not correlate in two directions"):
+        umeyama(square, folded)
+
+
+def test_points_that_cannot_be_aligned_are_named() -> None:
+    good = clouds(0)[0]
+    broken = good.clone()
+    broken[3, 1] = math.nan
+    with pytest.raises(ValueError, match="1 of 20 target points are not finite; leave them out"):
+        umeyama(good, broken)
+    with pytest.raises(ValueError, match="2 pairs of points determine no similarity; give three or more"):
+        umeyama(good[:2], good[:2])
+    with pytest.raises(ValueError, match=r"shapes \[20, 3\] and \[19, 3\]"):
+        umeyama(good, good[:19])
