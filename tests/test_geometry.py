@@ -196,12 +196,13 @@ def test_three_points_and_a_flat_cloud_are_enough() -> None:
 
 def line(count: int, bend: float = 0.0) -> Tensor:
     """Points along a slanted line, every second one beside it by `bend` of the line's half length."""
-    along = torch.linspace(-1, 1, count, dtype=torch.float64)[:, None] * torch.tensor([2.0, 1, -2])
-    return along + 3 * bend * (torch.arange(count) % 2)[:, None] * torch.tensor([1.0, -2, 0]) / math.sqrt(5)
+    unit, aside = torch.tensor([2.0, 1, -2]).double() / 3, torch.tensor([1.0, -2, 0]).double() / math.sqrt(5)
+    along = torch.linspace(-1, 1, count, dtype=torch.float64)[:, None] * unit
+    return along + bend * (torch.arange(count) % 2)[:, None] * aside
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("offset", [0.0, 1000.0], ids=["near", "far"])
+@pytest.mark.parametrize("offset", [0.0, 10_000.0], ids=["near", "far"])
 @pytest.mark.parametrize("degenerate", [line(9), torch.ones(9, 3).double() * 0.1], ids=["line", "place"])
 def test_points_on_a_line_or_in_one_place_determine_nothing(
     degenerate: Tensor, offset: float, dtype: torch.dtype

@@ -43,10 +43,10 @@ def everywhere(points: Tensor) -> Tensor:
 
 
 def disturbed(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A prediction with noise and a stretch, the truth, and a mask with holes."""
+    """A prediction with a stretch and so much noise that normals turn over, the truth, and a mask with holes."""
     generator = torch.Generator().manual_seed(seed)
     true = bumpy(seed)
-    noise = 0.05 * torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    noise = 0.4 * torch.randn(true.shape, generator=generator, dtype=torch.float64)
     return (true + noise) * torch.tensor([1.0, 1, 1.3]), true, torch.rand(true.shape[:-1], generator=generator) > 0.1
 
 
@@ -258,3 +258,9 @@ def test_what_is_no_truth_is_refused_with_the_reason(measure):
     broken[0, :2, 0] = math.nan
     with pytest.raises(ValueError, match="2 true points are valid but not finite"):
         measure(true, broken, everywhere(true))
+
+
+def test_an_origin_that_is_no_place_is_refused():
+    true = bumpy(0)
+    with pytest.raises(ValueError, match=r"origin is \[nan, nan, nan\]; give the first camera's centre"):
+        point_error(true, true, everywhere(true), ORIGIN * math.nan)

@@ -37,13 +37,15 @@ def point_error(predicted: Tensor, true: Tensor, valid: Tensor, origin: Tensor) 
         (`vggt_quant.geometry.umeyama` says when).
 
     Raises:
-        ValueError: another shape, or true points that are valid but not finite.
+        ValueError: another shape, or an origin or a valid true point that is not finite.
     """
     predicted, true, valid = _on_cpu(predicted, true, valid)
+    if origin.shape != (3,) or not torch.isfinite(origin).all():
+        raise ValueError(f"The origin is {origin.tolist()}; give the first camera's centre, three finite numbers.")
     similarity = _similarity(predicted[valid], true[valid])
-    size = (true[valid] - origin.detach().cpu().double()).norm(dim=-1).mean()
-    if similarity is None or not size > 0:
+    if similarity is None:
         return None
+    size = (true[valid] - origin.detach().cpu().double()).norm(dim=-1).mean()
     return float((_move(predicted[valid], similarity) - true[valid]).norm(dim=-1).mean() / size)
 
 
