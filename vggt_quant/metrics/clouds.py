@@ -79,7 +79,7 @@ def cloud_accuracy(
     if similarity is None:
         return dict.fromkeys(CLOUD_FIGURES)
     points = [_move(predicted[valid], similarity).numpy(), true[valid].numpy()]
-    # Turned, not computed again from moved points, whose rounding would give a collapsed patch some normal.
+    # Normals turn with their cloud; its scale and shift do not change them.
     normals = [(_normals(predicted)[valid] @ similarity[1].mT).numpy(), _normals(true)[valid].numpy()]
     has_normal = _has_neighbours(valid)[valid].numpy() & normals[1].any(-1)
     chosen = _choose(len(points[0]), max_points, seed)
