@@ -40,6 +40,8 @@ class File:
     """How many of the next answers carry changed bytes."""
     understands_range: bool = True
     understands_if_range: bool = True
+    longest_part: int | None = None
+    """How many bytes a partial answer holds at most."""
     announced_length: int | None = None
     """The Content-Length of whole answers, instead of the true one."""
     is_chunked: bool = False
@@ -77,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"ETag": file.validator, "Last-Modified": file.last_modified}
         length = len(file.content) - start
         if start:
-            headers["Content-Range"] = f"bytes {start}-{len(file.content) - 1}/{len(file.content)}"
+            length = min(length, file.longest_part or length)
+            headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{len(file.content)}"
         elif file.announced_length is not None:
             length = file.announced_length
         if not file.is_chunked:
@@ -113,8 +116,8 @@ class Handler(BaseHTTPRequestHandler):
         is_cut = bool(file.cuts)
         if is_cut:
             content = content[: file.cuts.pop(0)]
+        record.sent = len(content)  # Before the client can have them.
         self.wfile.write(content)
-        record.sent = len(content)
         if is_cut or file.announced_length is not None:
             self.close_connection = True
         if is_cut and file.ending == "silence":

@@ -1,5 +1,7 @@
 """`fetch eth3d` as a user meets it: archives in the true layout from a real server, cut, damaged, killed."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -247,6 +249,15 @@ def test_two_calls_at_a_time_do_not_meet(server, fetch, tmp_path):
     assert code == 2
     assert_one_sentence(error, "Another process is filling")
     assert server.requests == []
+
+
+def test_a_disk_that_knows_no_locks_is_good_enough(server, fetch, tmp_path, archives, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert fetch()[0] == 0
+    assert_complete(tmp_path / "to", archives)
 
 
 def test_what_a_killed_unpacking_left_is_replaced(server, fetch, tmp_path, archives):
