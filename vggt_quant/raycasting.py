@@ -160,30 +160,29 @@ def _pick(table_BK: Tensor, index_BVN: Tensor) -> Tensor:
 
 
 def _nearest_object(rooms: Rooms, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest object's depth [B, V, N] (infinity where there is none) and its number."""
-    nearest = torch.full_like(directions[..., 0], torch.inf)
-    winners = torch.zeros_like(nearest, dtype=torch.long)
-    for k in range(rooms.centers.shape[1]):
-        depth = _object_depth(rooms, k, origins, directions)
-        is_nearer = depth < nearest
-        nearest = torch.where(is_nearer, depth, nearest)
-        winners = torch.where(is_nearer, k, winners)
-    return nearest, winners
+    """The nearest object's depth [B, V, N] (infinity where there is none) and its number.
+
+    In its own axes and half extents every object is a cube or ball of half 1.
+    """
+    to_unit = rooms.axes / rooms.halves[..., None]
+    centers = (to_unit * rooms.centers[..., None, :]).sum(dim=-1)
+    start = [moved - center for moved, center in zip(_turn(to_unit, origins), _per_object(centers), strict=True)]
+    step = _turn(to_unit, directions)
+    (is_ball,), (is_present,) = _per_object(rooms.is_ball[..., None]), _per_object(rooms.is_present[..., None])
+    depth = torch.where(is_ball, _ball_entry(start, step), _cube_entry(start, step))
+    nearest = torch.where(is_present, depth, torch.inf).min(dim=1)
+    return nearest.values, nearest.indices
 
 
-def _object_depth(rooms: Rooms, k: int, origins: Tensor, directions: Tensor) -> Tensor:
-    """Where rays enter object k [B, V, N], infinity where they miss: in its own axes it is a cube or ball of half 1."""
-    to_unit = rooms.axes[:, k] / rooms.halves[:, k, :, None]
-    start = _rotate(to_unit, origins - rooms.centers[:, k, None, None])
-    step = _rotate(to_unit, directions)
-    depth = torch.where(rooms.is_ball[:, k, None, None], _ball_entry(start, step), _cube_entry(start, step))
-    return torch.where(rooms.is_present[:, k, None, None], depth, torch.inf)
+def _per_object(values_BKC: Tensor) -> list[Tensor]:
+    """C tensors [B, K, 1, 1] that broadcast over the views and rays of each room."""
+    return [value[:, :, None, None] for value in values_BKC.unbind(dim=-1)]
 
 
-def _rotate(matrix_B33: Tensor, vectors_BVN3: Tensor) -> list[Tensor]:
-    """The three coordinates of matrix times vectors; written out, so that a compiler can fuse it and no TF32 enters."""
-    x, y, z = vectors_BVN3.unbind(dim=-1)
-    rows = (matrix_B33[:, i, :, None, None].unbind(dim=1) for i in range(3))
+def _turn(matrix_BK33: Tensor, vectors_BVN3: Tensor) -> list[Tensor]:
+    """Three coordinates [B, K, V, N] of matrix times vector; written out, so that it is fused and no TF32 enters."""
+    x, y, z = (part.contiguous()[:, None] for part in vectors_BVN3.unbind(dim=-1))
+    rows = (_per_object(matrix_BK33[..., i, :]) for i in range(3))
     return [a * x + b * y + c * z for a, b, c in rows]
 
 
@@ -232,7 +231,7 @@ def shade(rooms: Rooms, positions: Tensor, directions: Tensor) -> Tensor:
 
 
 def _light(rooms: Rooms, points: Tensor, normals: Tensor) -> Tensor:
-    """The light [B, V, N, 3] that arrives at points: some from everywhere, the rest from the lamp where it is in sight."""
+    """The light [B, V, N, 3] that arrives at points: some from everywhere, the rest from the lamp if in sight."""
     starts = points + 2 * NEAR * normals
     towards = rooms.lamps[:, None, None] - starts
     distance = towards.norm(dim=-1)

@@ -1,6 +1,6 @@
 """Solid procedural textures in plain PyTorch: functions of places in space, so that no surface needs a map.
 
-Every pattern is evaluated at every place and the wanted one is taken: no shape depends on data, and a compiler fuses all.
+Every pattern is evaluated at every place and the wanted one is taken: no shape depends on data, a compiler fuses all.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ PATTERNS = ("checker", "stripes", "noise", "marble", "cells", "bricks")
 BRICK_LAYERS = 4
 """Layers of bricks in a cell."""
 
+LEVELS = 65536
+"""Different values of a random number."""
+
 
 def pattern_shares(cells: Tensor) -> list[Tensor]:
     """The share [...] of the second colour at places [..., 3], in cells, for each of PATTERNS."""
-    x, y, z = cells.unbind(dim=-1)
+    x, y, z = (part.contiguous() for part in cells.unbind(dim=-1))
     smooth = noise(cells, octaves=3)
     layer = (z * BRICK_LAYERS).floor()
     along = 2 * (x + y) + 0.5 * (layer % 2)
     is_mortar = ((z * BRICK_LAYERS) % 1 < 0.15) | (along % 1 < 0.07)
-    tone = _hash(torch.stack([along.floor(), torch.zeros_like(layer), layer], dim=-1).long(), 7)
+    tone = _hash((along.floor().int(), torch.zeros_like(layer).int(), layer.int()), 7)
     return [
         (x.floor() + y.floor() + z.floor()) % 2,
         ((x + 0.7 * y + 0.4 * z) % 1 < 0.5).to(cells.dtype),
@@ -37,41 +40,45 @@ def pattern_shares(cells: Tensor) -> list[Tensor]:
 
 def _cell_tone(cells: Tensor) -> Tensor:
     """A tone [...] for each cell of a Voronoi diagram around jittered lattice points."""
-    base = (cells - 0.5).floor()
-    nearest, tone = torch.full_like(cells[..., 0], torch.inf), torch.zeros_like(cells[..., 0])
-    for corner in itertools.product((0, 1), repeat=3):
-        lattice = base + torch.tensor(corner, device=cells.device)
-        index = lattice.long()
-        seed = torch.stack([_hash(index, salt) for salt in (1, 2, 3)], dim=-1)
-        distance = (lattice + 0.25 + 0.5 * seed - cells).square().sum(dim=-1)
-        is_nearer = distance < nearest
-        nearest = torch.where(is_nearer, distance, nearest)
-        tone = torch.where(is_nearer, _hash(index, 4), tone)
-    return tone
+    places = [part.contiguous() for part in cells.unbind(dim=-1)]
+    lattice = [(place - 0.5).floor() + corner for place, corner in zip(places, _corners(cells), strict=True)]
+    index = tuple(part.int() for part in lattice)
+    distance = sum(
+        (point + 0.25 + 0.5 * _hash(index, salt) - place).square()
+        for salt, (point, place) in enumerate(zip(lattice, places, strict=True), start=1)
+    )
+    # Distance in the high digits, tone in the low ones: one minimum finds the nearest point's tone.
+    packed = (distance * LEVELS).long() * LEVELS + (_hash(index, 4) * LEVELS).long()
+    return (packed.amin(dim=0) % LEVELS) / LEVELS
 
 
 def noise(places: Tensor, *, octaves: int) -> Tensor:
     """Smooth random values [...] in [0, 1]: interpolated lattice noise, halved in size and strength repeatedly."""
     total = torch.zeros_like(places[..., 0])
+    corners = _corners(places)
     for octave in range(octaves):
-        scaled = places * 2**octave
-        cell = scaled.floor()
-        x, y, z = (t * t * (3 - 2 * t) for t in (scaled - cell).unbind(dim=-1))
-        index = cell.long()
-        corners = [
-            _hash(index + torch.tensor(corner, device=index.device), octave)
-            for corner in itertools.product((0, 1), repeat=3)
-        ]
-        along_z = [torch.lerp(corners[i], corners[i + 1], z) for i in (0, 2, 4, 6)]
-        along_y = [torch.lerp(along_z[i], along_z[i + 1], y) for i in (0, 2)]
-        total = total + torch.lerp(along_y[0], along_y[1], x) * 0.5**octave
+        weights, index = 1.0, []
+        for place, corner in zip(places.unbind(dim=-1), corners, strict=True):
+            scaled = place.contiguous() * 2**octave
+            cell = scaled.floor()
+            part = scaled - cell
+            smooth = part * part * (3 - 2 * part)
+            weights = weights * torch.where(corner > 0, smooth, 1 - smooth)
+            index.append((cell + corner).int())
+        total = total + (weights * _hash(tuple(index), octave)).sum(dim=0) * 0.5**octave
     return total / (2 - 0.5 ** (octaves - 1))
 
 
-def _hash(index: Tensor, salt: int) -> Tensor:
-    """A random value [...] in [0, 1) for each whole cell [..., 3]."""
-    i, j, k = index.unbind(dim=-1)
-    bits = (i * 374761393 + j * 668265263 + k * 2147483647 + salt * 974634321) & 0xFFFFFFFF
-    bits = ((bits ^ (bits >> 13)) * 1274126177) & 0xFFFFFFFF
-    bits = ((bits ^ (bits >> 16)) * 1103515245) & 0xFFFFFFFF
-    return ((bits >> 8) & 0xFFFF).to(torch.float32) / 65536
+def _corners(places: Tensor) -> list[Tensor]:
+    """x, y and z of a unit cell's corners, each [8, 1, ...] to stand in front of places [..., 3]."""
+    corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)), device=places.device)
+    return [part.view(8, *[1] * (places.ndim - 1)) for part in corners.unbind(dim=1)]
+
+
+def _hash(index: tuple[Tensor, Tensor, Tensor], salt: int) -> Tensor:
+    """A random value [...] in [0, 1) for each whole cell; int32 arithmetic that wraps around."""
+    i, j, k = index
+    bits = i * 374761393 + j * 668265263 + k * 1440662683 + salt * 97463431
+    bits = (bits ^ ((bits >> 13) & 0x7FFFF)) * 1274126177
+    bits = (bits ^ ((bits >> 16) & 0xFFFF)) * 1103515245
+    return ((bits >> 8) & 0xFFFF).to(torch.float32) / LEVELS

@@ -47,7 +47,7 @@ def load(device: str = "cpu") -> tuple[Rooms, Cameras]:
     found = hashlib.sha256(FILE.read_bytes()).hexdigest()
     if found != SHA256:
         raise ValueError(f"{FILE} has the hash {found}, not {SHA256}: the held-out rooms must not change.")
-    tensors = load_file(FILE, device=device)
+    tensors = load_file(FILE, device=str(device))
     return (cls(**{field.name: tensors[field.name] for field in fields(cls)}) for cls in (Rooms, Cameras))
 
 

@@ -370,6 +370,21 @@ def _small() -> VGGTConfig:
     )  # fmt: skip
 
 
+def _tiny() -> VGGTConfig:
+    """The trained model that ships with the package; widths are multiples of 128 for the sake of groups of 128."""
+    levels = {"dim_in": 512, "out_channels": (64, 128, 128, 128), "intermediate_layer_idx": (1, 2, 3, 4)}
+    return VGGTConfig(
+        img_size=112,
+        embed_dim=256,
+        patch_embed=PatchEmbedConfig(depth=2, num_heads=4),
+        aggregator=AggregatorConfig(depth=5, num_heads=4, init_values=0.3),
+        camera_head=CameraHeadConfig(dim_in=512, trunk_depth=1, num_heads=8, init_values=0.3),
+        depth_head=_dense("exp", 2, {"features": 64, **levels}),
+        point_head=_dense("inv_log", 4, {"features": 64, **levels}),
+        track_head=None,
+    )
+
+
 def _nano() -> VGGTConfig:
     levels = {"dim_in": 256, "features": 32, "out_channels": (32, 32, 64, 64), "intermediate_layer_idx": (0, 0, 1, 1)}
     return VGGTConfig(
@@ -387,4 +402,4 @@ def _nano() -> VGGTConfig:
     )  # fmt: skip
 
 
-NAMED: dict[str, VGGTConfig] = {"vggt-1b": VGGTConfig(), "small": _small(), "nano": _nano()}
+NAMED: dict[str, VGGTConfig] = {"vggt-1b": VGGTConfig(), "small": _small(), "tiny": _tiny(), "nano": _nano()}

@@ -5,7 +5,7 @@ blocks merge them from coarse to fine, and convolutions at image resolution end 
 of the image plane is added before the fusion and before the last convolutions.
 
 `DPTHead` returns raw maps: logits that `activate_dense` turns into values and confidences, or, without `output_dim`,
-the feature maps of the tracker. At most FRAMES_PER_CHUNK frames are in memory at once.
+the feature maps of the tracker. At most `frames_per_chunk` frames are in memory at once.
 
 In a residual unit and at the entry of a fusion the ReLU acts on the stream itself: what is added later is relu(x), not
 x. The released weights were trained that way.
@@ -168,6 +168,7 @@ class DPTHead(nn.Module):
         self.projects = nn.ModuleList(nn.Conv2d(dim_in, channels, 1) for channels in out_channels)
         self.resize_layers = _build_resize_layers(out_channels)
         self.scratch = _build_scratch(features, out_channels, output_dim)
+        self.frames_per_chunk = FRAMES_PER_CHUNK
         self._codes = TableCache()
 
     def forward(self, patch_tokens: Mapping[int, Tensor], image_size: tuple[int, int]) -> Tensor:
@@ -177,7 +178,7 @@ class DPTHead(nn.Module):
             [B, S, C, H / down_ratio, W / down_ratio] in the head's dtype; C is output_dim or features.
         """
         levels_FND = [patch_tokens[layer].flatten(0, 1) for layer in self.layers]
-        chunks = zip(*(level.split(FRAMES_PER_CHUNK) for level in levels_FND), strict=True)
+        chunks = zip(*(level.split(self.frames_per_chunk) for level in levels_FND), strict=True)
         maps_FCHW = torch.cat([self._forward_chunk(chunk, image_size) for chunk in chunks])
         return maps_FCHW.unflatten(0, patch_tokens[self.layers[0]].shape[:2])
 
