@@ -1,9 +1,10 @@
-"""A run on the nano model and two small photos, stage by stage, for the tests of the stages."""
+"""A run on the nano model and small scenes, stage by stage, for the tests of the stages."""
 
 import dataclasses
 import json
 
 import numpy as np
+from eth3d_scene import write_scene
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -13,12 +14,26 @@ from vggt_quant.model.pretrained import load_pretrained, resolve
 
 
 def photos(folder):
-    """Two photos of soft noise as a stage gets them, preprocessed to 112 x 84 pixels."""
+    """One scene of two photos of soft noise as a stage gets them, preprocessed to 112 x 84 pixels."""
     noise = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
         small = Image.fromarray(noise.integers(0, 256, (6, 8, 3), dtype=np.uint8))
         small.resize((160, 120), Image.Resampling.BICUBIC).save(folder / name)
-    return prepare_images(str(folder), folder / "images.safetensors", size=112, mode="crop", max_images=None)[0]
+    return prepare_images(str(folder), folder / "images", size=112, mode="crop")
+
+
+def write_known_scenes(folder, *names, count=2):
+    """Scenes with ground truth, each by a lens that its name decides, of `count` photos of 112 x 84 pixels."""
+    for name in names:
+        focal = 60.0 + sum(map(ord, name)) % 50
+        pinhole = (focal, focal, 56.0, 42.0)
+        write_scene(folder / name, count=count, size=(112, 84), pinhole=pinhole, aligned=True)
+    return folder
+
+
+def known_scenes(folder, *names):
+    """The same as a stage gets them."""
+    return prepare_images(str(write_known_scenes(folder / "scenes", *names)), folder / "images", size=112, mode="crop")
 
 
 def nano_with(folder, change, *, weights="nano-random", **sizes):

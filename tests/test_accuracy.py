@@ -1,11 +1,11 @@
-"""Accuracy against fp32: every output compared, heads that are not there left out, bad outputs a row and no crash."""
+"""Accuracy: every output of every scene compared with fp32, and with the truth where it is known; bad outputs a row."""
 
 import dataclasses
 import math
 
 import pytest
 import torch
-from small_run import nano_with, photos
+from small_run import known_scenes, nano_with, photos
 
 from vggt_quant import checkpoint
 from vggt_quant.accuracy import compare, measure_accuracy
@@ -25,6 +25,11 @@ def images(tmp_path_factory):
     return photos(tmp_path_factory.mktemp("photos"))
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    return known_scenes(tmp_path_factory.mktemp("known"), "court", "tower")
+
+
 def measured(model, images, cache, name):
     packed = make_checkpoint(model, VARIANTS[name], cache, "cpu")
     reference = make_reference(model, images, cache, "cpu")
@@ -39,6 +44,28 @@ def test_fp32_equals_its_reference_bit_for_bit(images, tmp_path):
     assert scene.depth_abs_rel == scene.rotation_error_deg_max == 0
     assert [note.split(":")[0] for note in scene.notes] == ["images", "pose_enc_list"]
     assert result.label.startswith("random weights")
+    assert scene.truth is None, "nothing is known of plain photos"
+
+
+def test_every_scene_has_a_row_with_its_deviation_and_its_truth(known, tmp_path):
+    result = measured(prepare_model("nano-random"), known, tmp_path, "int8_symmetric")
+    assert [scene.scene for scene in result.scenes] == ["court", "tower"]
+    for scene in result.scenes:
+        assert 0 < scene.depth_abs_rel < scene.truth.depth_abs_rel
+        assert all(value is not None for value in dataclasses.asdict(scene.truth).values())
+        assert (scene.truth.unit, scene.truth.num_pairs, scene.truth.depth_valid_share) == ("metre", 1, 1.0)
+    assert result.scenes[0].truth.constant_depth_abs_rel != result.scenes[1].truth.constant_depth_abs_rel
+    write(result, tmp_path / "result.json")
+    assert read(AccuracyResult, tmp_path / "result.json") == result
+
+
+def test_scenes_in_another_order_than_their_reference_are_never_compared(known, tmp_path):
+    nano = prepare_model("nano-random")
+    packed = make_checkpoint(nano, VARIANTS["fp32"], tmp_path, "cpu")
+    reference = make_reference(nano, known, tmp_path, "cpu")
+    turned = dataclasses.replace(reference, scenes=reference.scenes[::-1])
+    with pytest.raises(AssertionError, match="the same order"):
+        measure_accuracy(nano, known, turned, packed, "cpu")
 
 
 @pytest.mark.parametrize("name", ["int4_group128", "pytorch_dynamic_int8"])
@@ -56,9 +83,14 @@ def test_a_packed_variant_has_every_figure_and_a_result_that_json_can_hold(image
 
 
 @pytest.mark.parametrize("absent", [HEADS[:1], HEADS[1:2], HEADS[2:3], HEADS[3:], HEADS[:3]])
-def test_a_model_without_some_heads_goes_through_every_stage(images, tmp_path, absent):
+def test_a_model_without_some_heads_goes_through_every_stage(known, tmp_path, absent):
     model = nano_with(tmp_path / "model", lambda state: None, **dict.fromkeys(absent))
+    images = dataclasses.replace(known, scenes=known.scenes[:1])
     scene = measured(model, images, tmp_path, "int8_symmetric").scenes[0]
+    assert ("camera_head" in absent) == (scene.truth.pose_auc_30 is None)
+    assert ("depth_head" in absent) == (scene.truth.depth_abs_rel is None)
+    assert ("point_head" in absent) == (scene.truth.point_error_of_scene_size is None)
+    assert bool({"camera_head", "depth_head"} & set(absent)) == (scene.truth.cloud_overall_mean is None)
     assert ("pose_enc" in scene.outputs) == ("camera_head" not in absent) == (scene.rotation_error_deg_mean is not None)
     assert ("depth" in scene.outputs) == ("depth_head" not in absent) == (scene.depth_abs_rel is not None)
     assert ("world_points" in scene.outputs) == ("point_head" not in absent)

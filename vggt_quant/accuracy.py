@@ -1,22 +1,17 @@
-"""How far a variant is from fp32 on the same photos: checkpoint + images -> AccuracyResult."""
+"""How far a variant is from fp32, and from the truth where that is known: checkpoint + scenes -> AccuracyResult."""
 
+import dataclasses
 import logging
-from pathlib import Path
 
 from vggt_quant import metrics
-from vggt_quant.engine import open_checkpoint, run_device
+from vggt_quant.engine import Engine, open_checkpoint, run_device
+from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
 from vggt_quant.reference import describe, load_outputs
-from vggt_quant.results import (
-    AccuracyResult,
-    ImagesResult,
-    ModelResult,
-    QuantizeResult,
-    ReferenceResult,
-    SceneAccuracy,
-    TensorError,
-)
+from vggt_quant.results import AccuracyResult, ImagesResult, ModelResult, QuantizeResult, ReferenceResult
+from vggt_quant.scene_results import SceneAccuracy, SceneImages, SceneReference, TensorError
 from vggt_quant.tensor_file import read_tensors
+from vggt_quant.truth import judge
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +19,7 @@ log = logging.getLogger(__name__)
 def measure_accuracy(
     model: ModelResult, images: ImagesResult, reference: ReferenceResult, packed: QuantizeResult, device: str
 ) -> AccuracyResult:
-    """Run the packed model on the photos and compare every output with the reference, on the CPU in float32.
+    """Run the packed model on every scene and compare its outputs on the CPU with the reference and with the truth.
 
     Raises:
         UnsupportedError: This device has no kernel for it.
@@ -33,21 +28,29 @@ def measure_accuracy(
     """
     place = run_device(packed.checkpoint, device)
     engine = open_checkpoint(packed.checkpoint, place)
-    outputs = engine.run(read_tensors(images.path)["images"])
-    for name, value in outputs.items():
-        info = describe(value)
-        log.info("%s: %s %s %s", name, info.type, info.shape or "", info.dtype or "")
-    scene = compare(Path(images.folder).name, load_outputs(reference.path), outputs, num_images=images.shape[0])
+    pairs = list(zip(images.scenes, reference.scenes, strict=True))
+    scenes = [_measure_scene(engine, scene, fp32) for scene, fp32 in track(pairs, f"accuracy of {packed.variant}")]
     note = None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
     return AccuracyResult(
         variant=packed.variant,
         outcome="ok",
         error=None,
         label=model.label,
-        scenes=[scene],
+        scenes=scenes,
         note=note,
         provenance=provenance(place),
     )
+
+
+def _measure_scene(engine: Engine, scene: SceneImages, fp32: SceneReference) -> SceneAccuracy:
+    assert scene.name == fp32.scene, "scenes and reference in the same order"
+    tensors = read_tensors(scene.path)
+    outputs = engine.run(tensors["images"])
+    for name, value in outputs.items():
+        info = describe(value)
+        log.info("%s, %s: %s %s %s", scene.name, name, info.type, info.shape or "", info.dtype or "")
+    result = compare(scene.name, load_outputs(fp32.path), outputs, num_images=scene.shape[0])
+    return dataclasses.replace(result, truth=judge(outputs, tensors, unit=scene.unit)) if scene.truth else result
 
 
 def compare(scene: str, reference: dict, outputs: dict, *, num_images: int) -> SceneAccuracy:

@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
     _compare(commands)
     _doctor(commands)
     _images(commands)
+    _calibration(commands)
     _model(commands)
     _reference(commands)
     _quantize(commands)
@@ -44,8 +45,11 @@ def _compare(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("compare", help=text, description=text)
     command.add_argument("--model-name", default=DEFAULT_MODEL, help=_MODEL + " (default: %(default)s)")
     command.add_argument("--image-folder", default="drawn", help=_FOLDER + " (default: %(default)s)")
+    _limits(command)
     command.add_argument(
-        "--max-images", type=positive, help="take at most so many photos (default: all; of drawn ones 4)"
+        "--calibration-folder",
+        default="drawn",
+        help="scenes for methods that calibrate, likewise, or none (default: %(default)s, 8 other rooms)",
     )
     command.add_argument(
         "--output-dir", type=Path, default=Path("results"), help="where the report goes (default: results)"
@@ -67,11 +71,14 @@ def _doctor(commands: argparse._SubParsersAction) -> None:
 
 def _images(commands: argparse._SubParsersAction) -> None:
     text = "find the photos of a folder, say how many and where, and preprocess them as VGGT does"
-    command = _stage(commands, "images", text)
-    command.add_argument("--image-folder", default="drawn", help=_FOLDER + " (default: %(default)s)")
-    command.add_argument("--max-images", type=positive, help="take at most so many (default: all; of drawn ones 4)")
-    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
-    command.add_argument("--model", help="its image size is taken (default: VGGT-1B's 518 pixels); " + _MODEL)
+    _scenes(_stage(commands, "images", text))
+
+
+def _calibration(commands: argparse._SubParsersAction) -> None:
+    text = "find and preprocess the scenes for methods that calibrate; refuse photos that are compared on"
+    command = _stage(commands, "calibration", text)
+    command.add_argument("--images", type=Path, required=True, help="images.json of `vggt-quant images`")
+    _scenes(command)
 
 
 def _model(commands: argparse._SubParsersAction) -> None:
@@ -123,6 +130,7 @@ def _report(commands: argparse._SubParsersAction) -> None:
         "--results", type=Path, default=Path("results"), help="folder of the results (default: results)"
     )
     command.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the logs and status files")
+    command.add_argument("--calibration", type=Path, help="calibration.json, if there are scenes to calibrate with")
     command.add_argument("--methods", type=names, nargs="+", required=True, help="variants, in the order of the report")
     command.add_argument("--output-dir", type=Path, help="where the three files go (default: the results folder)")
     command.add_argument("--partial", action="store_true", help="some results are missing: mark the report as partial")
@@ -161,6 +169,21 @@ def _stage(commands: argparse._SubParsersAction, name: str, text: str) -> argpar
     return command
 
 
+def _scenes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--image-folder", default="drawn", help=_FOLDER + " (default: %(default)s)")
+    _limits(command)
+    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
+    command.add_argument("--model", help="its image size is taken (default: VGGT-1B's 518 pixels); " + _MODEL)
+
+
+def _limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-images", type=positive, help="take at most so many photos of a scene (default: all; of drawn ones 4)"
+    )
+    text = "take at most so many scenes (default: all; of drawn ones 16, for calibration 8)"
+    command.add_argument("--max-scenes", type=positive, help=text)
+
+
 def _inputs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default=DEFAULT_MODEL, help=_MODEL)
     _photos(command)
@@ -195,4 +218,7 @@ _MODEL = (
     "a hub id, a weight file or folder, model.json of `vggt-quant model`, "
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )
-_FOLDER = "a folder of photos, or `drawn` for four that the project draws itself"
+_FOLDER = (
+    "a folder of photos, a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes, "
+    "or `drawn` for rooms that the project draws itself"
+)

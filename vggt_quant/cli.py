@@ -17,7 +17,7 @@ from typing import Any
 from vggt_quant import arguments, jobs, machine, results
 from vggt_quant.variants import find_variant
 
-STAGES = ("images", "model", "reference", "quantize", "accuracy", "speed")
+STAGES = ("images", "calibration", "model", "reference", "quantize", "accuracy", "speed")
 """Commands that make one result file and can run as supervised jobs; the functions of `stages`."""
 
 

@@ -53,14 +53,18 @@ def configuration(args: Namespace) -> dict:
     if unknown:
         raise ValueError(f"There is no method {', '.join(unknown)}; there are {', '.join(variants)}.")
     machine.resolve_device(args.device)
-    if args.image_folder != "drawn" and not Path(args.image_folder).is_dir():
-        raise ValueError(f"There is no folder {args.image_folder}; --image-folder takes a folder of photos, or drawn.")
+    _expect_folder("--image-folder", args.image_folder, "drawn")
+    _expect_folder("--calibration-folder", args.calibration_folder, "drawn", "none")
     return {
         "model": _absolute(args.model_name),
         "images": {
             "folder": _absolute(args.image_folder),
+            "max_scenes": args.max_scenes,
             "max_images": args.max_images,
             "mode": args.image_mode,
+        },
+        "calibration": {
+            "folder": None if args.calibration_folder == "none" else _absolute(args.calibration_folder),
         },
         "device": args.device,
         "methods": list(dict.fromkeys(methods)) if methods else None,
@@ -68,6 +72,13 @@ def configuration(args: Namespace) -> dict:
         "cache_dir": str(args.cache_dir.absolute()) if args.cache_dir else "cache",
         "results_dir": ".",
     }
+
+
+def _expect_folder(flag: str, folder: str, *words: str) -> None:
+    if folder not in words and not Path(folder).is_dir():
+        raise ValueError(
+            f"There is no folder {folder}; {flag} takes a folder of photos or scenes, or {' or '.join(words)}."
+        )
 
 
 def snakemake(config: Path, folder: Path) -> list[str]:

@@ -71,7 +71,7 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
         "device": device,
         "model": digest([own_sources("inputs"), sources("model.pretrained")]),
         "images": digest(
-            [sources("images", "synthetic"), own_sources("inputs", "tensor_file"), _versions("numpy", "pillow")]
+            [sources("scenes", "synthetic"), own_sources("inputs", "tensor_file"), _versions("numpy", "pillow")]
         ),
         "reference": digest([reference_code(), environment]),
         "quantize": {name: digest([quantize_code(v), environment]) for name, v in variants.items()},

@@ -1,11 +1,16 @@
 """Which variant to take, derived from the rows by rules that the text itself states.
 
 Only variants that finished are named, and times are compared on one device only. Times whose boxes (the middle half
-of the runs) overlap are within the noise and count as equal. The best trade is the variant with the smallest product
-of checkpoint bytes and latency among those that no other beats in size, time and depth error at once (the Pareto
-front), with a depth error of at most `DEPTH_LIMIT`. With random weights the depth error takes no part: it shows that
-the arithmetic is right, not how good a method is.
+of the runs) overlap are within the noise and count as equal.
+
+The best trade is the variant with the smallest product of checkpoint bytes and latency among those that are good
+enough. Where the ground truth of several scenes is known, these are the ones that lose nothing against fp32 beyond the
+noise of the scenes, in any of `LOSSES`. Elsewhere they are those that no other beats in size, time and depth error at
+once (the Pareto front), with a depth error of at most `DEPTH_LIMIT`. With random weights accuracy takes no part: it
+shows that the arithmetic is right, not how good a method is.
 """
+
+from dataclasses import dataclass
 
 from vggt_quant.results import MethodRow
 from vggt_quant.row_values import (
@@ -24,6 +29,22 @@ DEPTH_LIMIT = 0.01
 """Largest depth AbsRel against fp32 of a variant that may be the best trade: 1 % of the depth."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """A figure of `TruthAccuracy` that a variant must not lose in, and how its loss is said."""
+
+    figure: str
+    title: str
+    more_is_better: bool = False
+
+
+LOSSES = (
+    Loss(figure="pose_auc_30", title="pose AUC@30", more_is_better=True),
+    Loss(figure="depth_abs_rel", title="depth AbsRel"),
+    Loss(figure="point_error_of_scene_size", title="point error"),
+)
+
+
 def recommendation(rows: list[MethodRow], *, random_weights: bool) -> str:
     """One sentence a line: the smallest, the fastest, the closest to fp32, the best trade, and by which rule."""
     finished = [row for row in rows if row.outcome == "ok"]
@@ -36,8 +57,10 @@ def recommendation(rows: list[MethodRow], *, random_weights: bool) -> str:
     if random_weights:
         lines.append("Closest to fp32: not judged. The weights are random, so no variant is recommended for accuracy.")
     else:
-        lines.append(_closest(finished))
-    lines.append(_best_trade(timed, random_weights=random_weights))
+        lines += [_closest(finished), _against_the_truth(finished)]
+    has_truth = not random_weights and any(is_judged(row) for row in finished)
+    trade = _best_without_loss(timed) if has_truth else _best_trade(timed, random_weights=random_weights)
+    lines.append(trade)
     return "\n".join(line for line in lines if line)
 
 
@@ -47,6 +70,29 @@ def pareto_front(rows: list[MethodRow], *, random_weights: bool) -> list[MethodR
     if not random_weights:
         rows = [row for row in rows if depth_abs_rel(row) is not None]
     return [row for row in rows if not any(_dominates(other, row, random_weights) for other in rows)]
+
+
+def is_judged(row: MethodRow) -> bool:
+    """Whether the variant could be told from fp32 by the ground truth: it takes two scenes, and fp32's own figures."""
+    return any(_difference(row, loss) is not None for loss in LOSSES)
+
+
+def losses(row: MethodRow) -> dict[str, float]:
+    """Title -> how much worse than fp32 against the ground truth, where that is more than the noise of the scenes."""
+    found = {}
+    for loss in LOSSES:
+        difference = _difference(row, loss)
+        if difference and difference > 0 and not row.truth[loss.figure].within_noise:
+            found[loss.title] = difference
+    return found
+
+
+def _difference(row: MethodRow, loss: Loss) -> float | None:
+    """Positive where the variant is worse than fp32."""
+    estimate = row.truth.get(loss.figure)
+    if estimate is None or estimate.difference is None:
+        return None
+    return -estimate.difference if loss.more_is_better else estimate.difference
 
 
 def is_within_noise(row: MethodRow, other: MethodRow) -> bool:
@@ -96,6 +142,39 @@ def _closest(rows: list[MethodRow]) -> str:
         return "Closest to fp32: not known, no variant has a depth error."
     best = min(ranked, key=lambda row: depth_abs_rel(row) or 0)
     return f"Closest to fp32: {best.variant}, depth AbsRel {format_number(depth_abs_rel(best))}."
+
+
+def _against_the_truth(rows: list[MethodRow]) -> str:
+    judged = [row for row in rows if is_judged(row)]
+    if not judged:
+        return ""
+    num_scenes = max(estimate.num_scenes for row in judged for estimate in row.truth.values())
+    good = ", ".join(row.variant for row in judged if not losses(row)) or "none"
+    bad = "; ".join(f"{row.variant} ({_list_losses(row)})" for row in judged if losses(row)) or "none"
+    return f"Against the truth of {num_scenes} scenes, no loss beyond the noise: {good}.\nWorse than fp32: {bad}."
+
+
+def _list_losses(row: MethodRow) -> str:
+    """`pose AUC@30 by 2.3, depth AbsRel by 0.4 points`: percentage points, since the table has percentages."""
+    return ", ".join(f"{title} by {100 * value:.2g}" for title, value in losses(row).items()) + " points"
+
+
+def _best_without_loss(timed: list[MethodRow]) -> str:
+    eligible = [
+        row
+        for row in timed
+        if checkpoint_bytes(row) and (row.variant == REFERENCE_VARIANT or (is_judged(row) and not losses(row)))
+    ]
+    if not eligible:
+        return "Best trade: none; every variant with a size and a time loses accuracy against the truth."
+    best = min(eligible, key=lambda row: (checkpoint_bytes(row) or 0) * (latency_ms(row) or 0))
+    verdict = _verdict(best, find_variant(timed, REFERENCE_VARIANT))
+    if best.variant != REFERENCE_VARIANT:
+        verdict += ", no loss against the truth beyond the noise"
+    titles = ", ".join(loss.title for loss in LOSSES)
+    names = ", ".join(row.variant for row in eligible)
+    rule = f"Rule: smallest bytes x milliseconds among those that lose nothing in {titles} beyond the noise ({names})."
+    return f"Best trade: {verdict}.\n{rule}"
 
 
 def _best_trade(timed: list[MethodRow], *, random_weights: bool) -> str:

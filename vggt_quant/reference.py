@@ -1,4 +1,4 @@
-"""The fp32 outputs that every variant is compared with: computed once, cached under all that decides them."""
+"""The fp32 outputs that every variant is compared with: computed once a scene, cached under all that decides them."""
 
 import logging
 import time
@@ -8,49 +8,53 @@ import torch
 from torch import Tensor
 
 from vggt_quant import keys
-from vggt_quant.engine import ready
+from vggt_quant.engine import Engine, ready
 from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
-from vggt_quant.results import ImagesResult, ModelResult, OutputInfo, ReferenceResult
+from vggt_quant.results import ImagesResult, ModelResult, ReferenceResult
+from vggt_quant.scene_results import OutputInfo, SceneReference
 from vggt_quant.tensor_file import TensorFileError, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
 
 def make_reference(model: ModelResult, images: ImagesResult, cache: Path | str, device: str) -> ReferenceResult:
-    """Run the original model in float32 (TF32 off), or find that the cache holds, undamaged, what it would give.
+    """Run the original model in float32 (TF32 off) on the scenes whose outputs the cache does not hold undamaged.
 
     Raises:
         ValueError: Weights or photos that are not there any more, or outputs that are not finite.
         OSError: The cache cannot be written.
     """
     started = time.perf_counter()
-    model_id, images_id = [model.weights_sha256, model.config], [images.tensor_sha256, images.shape]
-    key = keys.reference_key(model_id, images_id, device)
-    path = keys.cached(cache, "reference", key)
-    stored = _find(path)
-    if stored is None:
-        engine = ready(load_pretrained(resolve(model.name), device=device), device)
-        _store(engine.run(read_tensors(images.path)["images"]), path)
+    engine: Engine | None = None
+    scenes = []
+    for scene in track(images.scenes, "fp32 reference"):
+        key = keys.reference_key([model.weights_sha256, model.config], [scene.tensor_sha256, scene.shape], device)
+        path = keys.cached(cache, "reference", key)
+        is_cached = _is_sound(path)
+        if not is_cached:
+            engine = engine or ready(load_pretrained(resolve(model.name), device=device), device)
+            _store(engine.run(read_tensors(scene.path)["images"]), path, scene.name)
+        scenes.append(SceneReference(scene=scene.name, key=key, path=str(path.absolute()), cached=is_cached))
     return ReferenceResult(
-        key=key,
-        path=str(path.absolute()),
-        cached=stored is not None,
-        outputs={name: describe(value) for name, value in (stored or load_outputs(path)).items()},
+        scenes=scenes,
+        outputs={name: describe(value) for name, value in load_outputs(scenes[0].path).items()},
         seconds=time.perf_counter() - started,
         provenance=provenance(device),
     )
 
 
-def _find(path: Path) -> dict[str, Tensor | list[Tensor]] | None:
-    """The outputs in the cache; None if there are none, or no sound ones."""
+def _is_sound(path: Path) -> bool:
+    """Whether the cache holds these outputs, undamaged."""
     if not path.is_file():
-        return None
+        return False
     try:
-        return load_outputs(path)
+        load_outputs(path)
     except TensorFileError as error:
         log.warning("Making %s again, which cannot be used: %s", path, error)
-        return None
+        return False
+    return True
 
 
 def describe(value: object) -> OutputInfo:
@@ -78,7 +82,7 @@ def load_outputs(path: Path | str) -> dict[str, Tensor | list[Tensor]]:
     return outputs
 
 
-def _store(outputs: dict, path: Path) -> None:
+def _store(outputs: dict, path: Path, scene: str) -> None:
     """Write the outputs whole or not at all; entry i of a list is stored as `name#i`."""
     tensors: dict[str, Tensor] = {}
     for name, value in outputs.items():
@@ -88,5 +92,7 @@ def _store(outputs: dict, path: Path) -> None:
         tensors.update({key: entry.detach().cpu().contiguous().clone() for key, entry in entries.items()})
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
-        raise ValueError(f"The fp32 reference is not finite in {', '.join(bad)}; nothing can be compared with it.")
+        raise ValueError(
+            f"The fp32 reference of {scene} is not finite in {', '.join(bad)}; nothing can be compared with it."
+        )
     write_tensors(tensors, path)

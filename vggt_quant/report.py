@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vggt_quant.estimates import with_estimates
 from vggt_quant.figures import comparison_plots
 from vggt_quant.recommendation import recommendation
 from vggt_quant.report_summary import summary
@@ -34,7 +35,12 @@ from vggt_quant.results import (
 from vggt_quant.row_values import BF16_VARIANT, REFERENCE_VARIANT, checkpoint_bytes, find_variant, speedup
 from vggt_quant.typed_json import json_schema, write_text
 
-SHARED_STAGES = {"model": ModelResult, "images": ImagesResult, "reference": ReferenceResult}
+SHARED_STAGES = {
+    "model": ModelResult,
+    "images": ImagesResult,
+    "calibration": ImagesResult,
+    "reference": ReferenceResult,
+}
 VARIANT_STAGES = {"quantize": QuantizeResult, "accuracy": AccuracyResult, "speed": SpeedResult}
 Statuses = dict[tuple[str, str | None], Status]
 
@@ -50,7 +56,12 @@ class _Found:
 
 
 def collect(
-    results_dir: Path | str, logs_dir: Path | str, variants: list[str], *, partial: bool = False
+    results_dir: Path | str,
+    logs_dir: Path | str,
+    variants: list[str],
+    *,
+    partial: bool = False,
+    calibration: Path | None = None,
 ) -> ComparisonReport:
     """Read every result and status file.
 
@@ -59,20 +70,25 @@ def collect(
         logs_dir: Searched in depth for `*.status.json`; may be absent.
         variants: One row each, in this order.
         partial: The run goes on later.
+        calibration: The result of that step, where the run has one.
     """
     results_dir = Path(results_dir)
     statuses, errors = _read_statuses(Path(logs_dir))
+    paths = {stage: results_dir / f"{stage}.json" for stage in SHARED_STAGES} | {"calibration": calibration}
     shared = {
-        stage: _read_stage(cls, results_dir / f"{stage}.json", stage, statuses.get((stage, None)))
+        stage: _read_stage(cls, path, stage, statuses.get((stage, None)))
         for stage, cls in SHARED_STAGES.items()
+        if (path := paths[stage])
     }
     errors += [found.error for found in shared.values() if found.error]
     rows = _with_ratios([_collect_row(results_dir, variant, statuses) for variant in variants])
+    rows = with_estimates(rows)
     model = shared["model"].result
     return ComparisonReport(
         partial=partial,
         model=model,
         images=shared["images"].result,
+        calibration=shared["calibration"].result if calibration else None,
         reference=shared["reference"].result,
         methods=rows,
         recommendation=recommendation(rows, random_weights=bool(model and model.random_weights)),
@@ -82,11 +98,19 @@ def collect(
 
 
 def write_report(
-    results_dir: Path | str, logs_dir: Path | str, variants: list[str], out_dir: Path | str, partial: bool = False
+    results_dir: Path | str, logs_dir: Path | str, variants: list[str], out_dir: Path | str, **settings: Any
 ) -> ComparisonReport:
-    """Write comparison_report.json, comparison_summary.txt and comparison_plots.png, each whole or not at all."""
+    """Write comparison_report.json, comparison_summary.txt and comparison_plots.png, each whole or not at all.
+
+    Args:
+        results_dir: As for `collect`, and so are the others.
+        logs_dir: Likewise.
+        variants: Likewise.
+        out_dir: Where the three files go.
+        settings: `partial` and `calibration`.
+    """
     out_dir = Path(out_dir)
-    report = collect(results_dir, logs_dir, variants, partial=partial)
+    report = collect(results_dir, logs_dir, variants, **settings)
     write(report, out_dir / "comparison_report.json")
     write_text(summary(report), out_dir / "comparison_summary.txt")
     comparison_plots(report, out_dir / "comparison_plots.png")
@@ -99,7 +123,7 @@ def command(args: Namespace) -> None:
     if not args.results.is_dir():
         raise ValueError(f"There are no results in {args.results}: no such folder; give --results.")
     variants = [name for names in args.methods for name in names]
-    report = write_report(args.results, args.logs, variants, out, partial=args.partial)
+    report = write_report(args.results, args.logs, variants, out, partial=args.partial, calibration=args.calibration)
     if not args.partial:
         shutil.rmtree(Path(args.results) / "partial", ignore_errors=True)
     print(summary(report))

@@ -7,7 +7,8 @@ footnote of that number says why.
 import textwrap
 from collections.abc import Callable
 
-from vggt_quant.results import ComparisonReport, MethodRow, Provenance
+from vggt_quant.report_truth import truth_section
+from vggt_quant.results import ComparisonReport, ImagesResult, MethodRow, Provenance
 from vggt_quant.row_values import (
     checkpoint_bytes,
     depth_abs_rel,
@@ -24,8 +25,8 @@ from vggt_quant.row_values import (
     speed_kind,
     worst_sqnr_db,
 )
+from vggt_quant.text_table import WIDTH, lay_out
 
-WIDTH = 120
 RANDOM_WEIGHTS_NOTE = (
     "Random weights: the accuracy columns compare with fp32 on random weights: "
     "they show that the arithmetic is right, not how good the method is."
@@ -39,6 +40,7 @@ def summary(report: ComparisonReport) -> str:
         _heading(report),
         _table(report, notes),
         _legend(report),
+        truth_section(report),
         [f"[{number}] {note}" for number, note in enumerate(notes, start=1)],
         _failures(report),
         ["Recommendation", *(f"  {line}" for line in report.recommendation.splitlines())],
@@ -65,15 +67,32 @@ def _heading(report: ComparisonReport) -> list[str]:
         revision = f", revision {report.model.revision}" if report.model.revision else ""
         lines.append(f"model    {report.model.label}, {report.model.num_parameters / 1e6:,.1f} M parameters{revision}")
     if report.images:
-        count, _, height, width = report.images.shape
-        skipped = f", skipped files: {len(report.images.skipped)}" if report.images.skipped else ""
+        lines.append(f"images   {_describe_scenes(report.images)}")
+    if report.calibration:
         lines.append(
-            f"images   {count} of {height} x {width} pixels ({report.images.mode}) from {report.images.folder}{skipped}"
+            f"learning {_describe_scenes(report.calibration)}: for methods that calibrate; none is compared on"
         )
     provenance = _main_provenance(report)
     if provenance:
         lines += [f"device   {_describe_device(provenance)}", f"software {_describe_software(provenance)}"]
     return [*lines, f"date     {report.created}"]
+
+
+def _describe_scenes(images: ImagesResult) -> str:
+    first, *others = images.scenes
+    skipped = sum(len(scene.skipped) for scene in images.scenes)
+    end = f", skipped files: {skipped}" if skipped else ""
+    if not others:
+        return f"{first.shape[0]} {_size_of(images)} from {first.folder}{end}"
+    count = sum(scene.shape[0] for scene in images.scenes)
+    where = "rooms drawn by this project" if images.folder == "drawn" else f"scenes in {images.folder}"
+    return f"{count} {_size_of(images)} in {len(images.scenes)} {where}, {first.name} to {others[-1].name}{end}"
+
+
+def _size_of(images: ImagesResult) -> str:
+    sizes = {tuple(scene.shape[2:]) for scene in images.scenes}
+    size = "of {} x {} pixels".format(*sizes.pop()) if len(sizes) == 1 else f"of {len(sizes)} sizes"
+    return f"{size} ({images.mode})"
 
 
 def _main_provenance(report: ComparisonReport) -> Provenance | None:
@@ -100,26 +119,10 @@ def _describe_software(provenance: Provenance) -> str:
 
 
 def _table(report: ComparisonReport, notes: list[str]) -> list[str]:
-    table = [[first for first, _, _ in COLUMNS], [second for _, second, _ in COLUMNS]]
-    table += [[cell(row) for _, _, cell in COLUMNS] for row in report.methods]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    cells = [[first for first, _, _ in COLUMNS], [second for _, second, _ in COLUMNS]]
+    cells += [[cell(row) for _, _, cell in COLUMNS] for row in report.methods]
     names = ["", "variant", *(row.variant for row in report.methods)]
-    statuses = ["", "status", *(_status(row, report, notes) for row in report.methods)]
-    room = WIDTH - sum(widths) - len(widths) - 2 - max(map(len, statuses))
-    name_width = min(room, max(map(len, names)))
-    lines = []
-    for name, cells, status in zip(names, table, statuses, strict=True):
-        aligned = " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        lines.append(f"{_shorten(name, name_width).ljust(name_width)} {aligned}  {status}".rstrip())
-    return [*lines[:2], "-" * max(map(len, lines)), *lines[2:]]
-
-
-def _shorten(name: str, width: int) -> str:
-    """Cut out the middle: what differs between variants stands at either end."""
-    if len(name) <= width:
-        return name
-    tail = (width - 1) // 2
-    return f"{name[: width - 1 - tail]}~{name[len(name) - tail :]}"
+    return lay_out(names, cells, ["", "status", *(_status(row, report, notes) for row in report.methods)], header=2)
 
 
 def _latency(row: MethodRow) -> str:
@@ -189,9 +192,10 @@ def _notes_of(row: MethodRow, report: ComparisonReport) -> list[str]:
 
 def _legend(report: ComparisonReport) -> list[str]:
     kinds = sorted({row.speed.peak_memory_kind for row in report.methods if row.speed and row.speed.peak_memory_kind})
+    timed = " Time and memory: first scene." if report.images and len(report.images.scenes) > 1 else ""
     lines = [
         "AbsRel, rotation and SQNR compare with the fp32 outputs on the same images; SQNR is that of the worst output.",
-        "The share is that of all parameters which are quantized."
+        f"The share is that of all parameters which are quantized.{timed}"
         + (f" Peak memory: {', '.join(kinds)}." if kinds else ""),
     ]
     return [*lines, RANDOM_WEIGHTS_NOTE] if is_random(report) else lines

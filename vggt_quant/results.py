@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vggt_quant.scene_results import OutputInfo, SceneAccuracy, SceneImages, SceneReference
 from vggt_quant.typed_json import build, write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Result = typing.TypeVar("Result")
 Outcome = Literal["ok", "unsupported", "failed"]
 
@@ -54,45 +55,22 @@ class ModelResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SkippedImage:
-    """A file that looked like an image and was not used."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ImagesResult:
-    """Which photos are compared on."""
+    """Which photos are compared on (images.json), or calibrated with (calibration.json): one entry a scene."""
 
     folder: str
-    paths: list[str]
-    skipped: list[SkippedImage]
+    """As asked for, `drawn` for rooms that the project draws itself."""
     mode: Literal["crop", "pad"]
-    shape: list[int]
-    """Shape of the tensor that the model sees: [images, 3, height, width]."""
-    tensor_sha256: str
-    path: str
-    """The preprocessed tensor, a safetensors file with one tensor `images`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputInfo:
-    """One entry of the model's output dictionary."""
-
-    type: str
-    shape: list[int] | None
-    dtype: str | None
+    scenes: list[SceneImages]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferenceResult:
-    """The fp32 outputs that every variant is compared with."""
+    """The fp32 outputs that every variant is compared with, in the order of the scenes."""
 
-    key: str
-    path: str
-    cached: bool
+    scenes: list[SceneReference]
     outputs: dict[str, OutputInfo]
+    """What the model gives, with the shapes of the first scene."""
     seconds: float
     provenance: Provenance
 
@@ -160,49 +138,8 @@ class QuantizeResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TensorError:
-    """How far one output tensor is from its fp32 counterpart, computed on the CPU in float32."""
-
-    shape: list[int]
-    dtype: str
-    mae: float | None = None
-    mse: float | None = None
-    max_abs: float | None = None
-    psnr_db: float | None = None
-    psnr_peak: float | None = None
-    """The peak of PSNR: the largest minus the smallest value of the reference."""
-    ssim: float | None = None
-    """Mean structural similarity over frames; dense maps only."""
-    cosine: float | None = None
-    sqnr_db: float | None = None
-    """10 log10 of signal power over error power; null when the outputs are identical."""
-    identical: bool = False
-    error: str | None = None
-    """Why this row has no numbers, e.g. a shape mismatch."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SceneAccuracy:
-    """One scene's deviations from fp32."""
-
-    scene: str
-    num_images: int
-    outputs: dict[str, TensorError]
-    notes: list[str]
-    """Outputs that are lists or no tensors."""
-    rotation_error_deg_mean: float | None = None
-    rotation_error_deg_max: float | None = None
-    translation_angle_deg_mean: float | None = None
-    """Angle between translation directions; frames whose reference translation is nearly zero are left out."""
-    translation_angle_deg_max: float | None = None
-    fov_error_deg_mean: float | None = None
-    depth_abs_rel: float | None = None
-    depth_delta_125: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyResult:
-    """Deviation from fp32 on the same photos, scene by scene."""
+    """Deviation from fp32 on the same photos, and from the truth where that is known, scene by scene."""
 
     variant: str
     outcome: Outcome
@@ -242,6 +179,25 @@ class SpeedResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """One figure of a variant over scenes: its mean, how sure that is, and how it differs from fp32's.
+
+    Intervals are 95 % bootstrap intervals over scenes. One scene has none; without fp32 there is no difference.
+    """
+
+    mean: float
+    num_scenes: int
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    """Mean over scenes of this variant's figure minus fp32's on the same scene."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+    within_noise: bool | None = None
+    """Whether zero lies inside the difference's interval: the variant may as well be no different from fp32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MethodRow:
     """One variant in the comparison: every figure, or the error where it failed."""
 
@@ -256,6 +212,10 @@ class MethodRow:
     speedup_vs_fp32: float | None = None
     speedup_vs_bf16: float | None = None
     """Ratios of median latencies; null when the two were not measured on the same device."""
+    deviation: dict[str, Estimate] = field(default_factory=dict)
+    """Figures of `SceneAccuracy` (how far from fp32) over all scenes, by their names."""
+    truth: dict[str, Estimate] = field(default_factory=dict)
+    """Figures of `TruthAccuracy` (how far from the truth) over the scenes whose truth tells, by their names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,6 +226,8 @@ class ComparisonReport:
     """True when a variant failed and the run goes on later."""
     model: ModelResult | None
     images: ImagesResult | None
+    calibration: ImagesResult | None
+    """Scenes for methods that calibrate; no photo of them is among `images`. Null when none are configured."""
     reference: ReferenceResult | None
     methods: list[MethodRow]
     recommendation: str

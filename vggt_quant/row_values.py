@@ -56,6 +56,11 @@ def is_identical(row: MethodRow) -> bool:
     return bool(outputs) and all(output.identical for output in outputs)
 
 
+def truth_scenes(rows: list[MethodRow]) -> list[str]:
+    """The scenes in which any of the rows is held against the ground truth."""
+    return list(dict.fromkeys(scene.scene for row in rows for scene in _scenes(row) if scene.truth))
+
+
 def speed_device(row: MethodRow) -> str | None:
     """Name of the device on which the row's time and memory were measured."""
     return row.speed.provenance.device_name if row.speed and row.speed.provenance else None

@@ -40,7 +40,7 @@ QUIET_SHARE = 0.1
 
 
 def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> SpeedResult:
-    """Load the packed model, warm it up, and time its forward pass on the photos.
+    """Load the packed model, warm it up, and time its forward pass on the photos of the first scene.
 
     Raises:
         UnsupportedError: This device has no kernel for it.
@@ -53,7 +53,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
     engine = open_checkpoint(packed.checkpoint, place)
     engine.synchronize()
     load_seconds = time.perf_counter() - started
-    images_N3HW = read_tensors(images.path, place)["images"]
+    images_N3HW = read_tensors(images.scenes[0].path, place)["images"]
     repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
     peak = torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()

@@ -41,16 +41,14 @@ def model(args: Namespace) -> ModelResult:
 
 
 def images(args: Namespace) -> ImagesResult:
-    """Which photos."""
-    config = VGGTConfig.from_dict(_model(args.model).config) if args.model else VGGTConfig()
-    tensor = args.out.with_suffix(".safetensors") if args.out else Path(tempfile.mkdtemp()) / "images.safetensors"
-    result, line = inputs.prepare_images(
-        args.image_folder, tensor, size=config.img_size, mode=args.image_mode, max_images=args.max_images
-    )
-    log.info("%s", line)
-    for skipped in result.skipped:
-        log.warning("skipped %s: %s", skipped.path, skipped.reason)
-    return result
+    """Which scenes are compared on."""
+    return _log(inputs.prepare_images(args.image_folder, _tensors(args), **_image_settings(args)))
+
+
+def calibration(args: Namespace) -> ImagesResult:
+    """Which scenes methods may learn from."""
+    compared_on = read(ImagesResult, args.images)
+    return _log(inputs.prepare_calibration(args.image_folder, _tensors(args), compared_on, **_image_settings(args)))
 
 
 def reference(args: Namespace) -> ReferenceResult:
@@ -60,6 +58,7 @@ def reference(args: Namespace) -> ReferenceResult:
         result = reference_stage.make_reference(source, photos, args.cache, device)
     for name, info in result.outputs.items():
         log.info("%s: %s %s %s", name, info.type, info.shape or "", info.dtype or "")
+    log.info("%d of %d scenes were in the cache", sum(scene.cached for scene in result.scenes), len(result.scenes))
     return result
 
 
@@ -78,8 +77,8 @@ def accuracy(args: Namespace) -> AccuracyResult:
     if packed.outcome != "ok":
         return AccuracyResult(variant=packed.variant, outcome=packed.outcome, error=packed.error, label=source.label)
     made = args.reference and read(ReferenceResult, args.reference)
-    if made:
-        _expect_cached(made.path, args.reference)
+    for scene in made.scenes if made else ():
+        _expect_cached(scene.path, args.reference)
     try:
         with _photos(args, source.config) as photos:
             fp32 = made or reference_stage.make_reference(source, photos, args.cache, device)
@@ -95,7 +94,8 @@ def speed(args: Namespace) -> SpeedResult:
     if packed.outcome != "ok":
         return SpeedResult(variant=packed.variant, outcome=packed.outcome, error=packed.error)
     try:
-        with _photos(args, checkpoint.read_manifest(packed.checkpoint)["model"]["config"]) as photos:
+        config = checkpoint.read_manifest(packed.checkpoint)["model"]["config"]
+        with _photos(args, config, max_scenes=1) as photos:
             result = speed_stage.measure_speed(photos, packed, device)
     except UnsupportedError as reason:
         return SpeedResult(variant=packed.variant, outcome="unsupported", error=_unsupported("speed", reason))
@@ -107,16 +107,35 @@ def _model(value: str) -> ModelResult:
     return read(ModelResult, value) if value.endswith(".json") else inputs.prepare_model(value)
 
 
+def _tensors(args: Namespace) -> Path:
+    """The folder for preprocessed scenes: beside the result file, or else a temporary one that stays."""
+    return args.out.with_suffix("") if args.out else Path(tempfile.mkdtemp()) / args.command
+
+
+def _image_settings(args: Namespace) -> dict[str, Any]:
+    config = VGGTConfig.from_dict(_model(args.model).config) if args.model else VGGTConfig()
+    limits = {"max_images": args.max_images, "max_scenes": args.max_scenes}
+    return {"size": config.img_size, "mode": args.image_mode, **limits}
+
+
+def _log(result: ImagesResult) -> ImagesResult:
+    log.info("%s", inputs.describe_scenes(result))
+    for skipped in [skipped for scene in result.scenes for skipped in scene.skipped]:
+        log.warning("skipped %s: %s", skipped.path, skipped.reason)
+    return result
+
+
 @contextlib.contextmanager
-def _photos(args: Namespace, config: dict[str, Any]) -> Iterator[ImagesResult]:
-    """The preprocessed photos: those of a result, or a folder's, at the size that the model's configuration says."""
+def _photos(args: Namespace, config: dict[str, Any], max_scenes: int | None = None) -> Iterator[ImagesResult]:
+    """The preprocessed scenes: those of a result, or a folder's, at the size that the model's configuration says."""
     if args.images.endswith(".json"):
         yield read(ImagesResult, args.images)
         return
     with tempfile.TemporaryDirectory() as folder:
-        tensor, size = Path(folder) / "images.safetensors", VGGTConfig.from_dict(config).img_size
-        result, line = inputs.prepare_images(args.images, tensor, size=size, mode="crop", max_images=None)
-        log.info("%s", line)
+        size = VGGTConfig.from_dict(config).img_size
+        tensors = Path(folder) / "images"
+        result = inputs.prepare_images(args.images, tensors, size=size, mode="crop", max_scenes=max_scenes)
+        log.info("%s", inputs.describe_scenes(result))
         yield result
 
 

@@ -49,6 +49,15 @@ BENCHMARKS = result("benchmarks")
 REPORT_FILES = [result(f"comparison_{name}") for name in ("report.json", "summary.txt", "plots.png")]
 
 
+CALIBRATION = result("calibration.json") if config["calibration"]["folder"] else None
+
+
+def limits(settings):
+    """The flags that take only so many scenes, and only so many photos of each."""
+    named = {"--max-scenes": settings["max_scenes"], "--max-images": settings["max_images"]}
+    return " ".join(f"{flag} {limit}" for flag, limit in named.items() if limit)
+
+
 def refuse_results_of_elsewhere():
     """Snakemake takes files that it has no record of for up to date, so results of a run elsewhere would be believed."""
     runs_elsewhere = RESULTS != "." and Path(RESULTS, ".snakemake").is_dir()

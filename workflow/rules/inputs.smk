@@ -1,5 +1,6 @@
-# inputs    the model's name or files; a folder of photos
-# outputs   model.json, images.json (+ the preprocessed tensor), reference.json (the fp32 outputs lie in the cache)
+# inputs    the model's name or files; scenes to compare on, scenes to calibrate with
+# outputs   model.json, images.json and calibration.json (+ the preprocessed tensors, a file each scene),
+#           reference.json (the fp32 outputs lie in the cache, a file each scene)
 
 
 rule model:
@@ -18,28 +19,54 @@ rule model:
 
 
 rule images:
-    """Find the photos and preprocess them once for all variants."""
+    """Find the scenes to compare on and preprocess them once for all variants."""
     input:
         model=result("model.json"),
     output:
         result=result("images.json"),
-        tensor=result("images.safetensors"),
+        tensors=directory(result("images")),
     log:
         out=f"{LOGS}/images.log",
         status=f"{LOGS}/images.status.json",
     params:
         folder=config["images"]["folder"],
-        limit=f"--max-images {config['images']['max_images']}" if config["images"]["max_images"] else "",
+        limits=limits(config["images"]),
         mode=config["images"]["mode"],
         files=digest_of(config["images"]["folder"]),
         code=KEYS["images"],
     shell:
-        "{VGGT_QUANT} images --image-folder {params.folder:q} {params.limit} --image-mode {params.mode}"
+        "{VGGT_QUANT} images --image-folder {params.folder:q} {params.limits} --image-mode {params.mode}"
         " --model {input.model:q} --out {output.result:q} --status {log.status:q} > {log.out:q} 2>&1"
 
 
+# For methods that learn from scenes: their quantize rules will take this result as an input.
+if CALIBRATION:
+
+    rule calibration:
+        """Find the scenes to calibrate with; none of their photos may be compared on."""
+        input:
+            model=result("model.json"),
+            images=result("images.json"),
+        output:
+            result=CALIBRATION,
+            tensors=directory(result("calibration")),
+        log:
+            out=f"{LOGS}/calibration.log",
+            status=f"{LOGS}/calibration.status.json",
+        params:
+            folder=config["calibration"]["folder"],
+            limits=limits({**config["images"], **config["calibration"]}),
+            mode=config["images"]["mode"],
+            files=digest_of(config["calibration"]["folder"]),
+            code=KEYS["images"],
+        shell:
+            "{VGGT_QUANT} calibration --image-folder {params.folder:q} {params.limits} --image-mode {params.mode}"
+            " --model {input.model:q} --images {input.images:q} --out {output.result:q} --status {log.status:q}"
+            " > {log.out:q} 2>&1"
+
+
 rule reference:
-    """Run the original model in float32 on the photos."""
+    """Run the original model in float32 on every scene."""
     input:
         model=result("model.json"),
         images=result("images.json"),

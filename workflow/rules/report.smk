@@ -2,6 +2,7 @@
 # outputs   comparison_report.json, comparison_summary.txt, comparison_plots.png
 REPORT = (
     f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --methods {','.join(VARIANTS)}"
+    + (f" --calibration {shlex.quote(CALIBRATION)}" if CALIBRATION else "")
 )
 
 
@@ -9,6 +10,7 @@ rule report:
     """Gather all results into the three files that people read."""
     input:
         [result(f"{name}.json") for name in ("model", "images", "reference")],
+        CALIBRATION or [],
         [result(f"{stage}/{name}.json") for stage in ("quantize", "accuracy", "speed") for name in VARIANTS],
     output:
         REPORT_FILES,
@@ -16,6 +18,7 @@ rule report:
         f"{LOGS}/report.log",
     params:
         methods=list(VARIANTS),
+        calibration=CALIBRATION or "",
         code=KEYS["report"],
     shell:
         "{REPORT} --output-dir {RESULTS:q} > {log:q} 2>&1"

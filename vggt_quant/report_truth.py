@@ -1,0 +1,94 @@
+"""The part of the summary that holds the variants against the ground truth, with intervals and the mark of noise."""
+
+from dataclasses import dataclass
+
+from vggt_quant.results import ComparisonReport, Estimate
+from vggt_quant.row_values import REFERENCE_VARIANT, is_random, truth_scenes
+from vggt_quant.text_table import lay_out
+
+CONTROL = "constant_depth_abs_rel"
+SAME_AS_FP32 = "~"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A figure of `TruthAccuracy` and how it is shown: its value times `scale`."""
+
+    figure: str
+    title: str
+    unit: str
+    scale: float = 100
+
+
+COLUMNS = (
+    Column(figure="pose_auc_30", title="↑ pose AUC@30", unit="%"),
+    Column(figure="pose_auc_5", title="↑ pose AUC@5", unit="%"),
+    Column(figure="depth_abs_rel", title="↓ depth AbsRel", unit="%"),
+    Column(figure="depth_delta_125", title="↑ depth <1.25x", unit="%"),
+    Column(figure="point_error_of_scene_size", title="↓ point error", unit="% of scene"),
+    Column(figure="cloud_overall_mean", title="↓ cloud error", unit="cm"),
+)
+
+
+def truth_section(report: ComparisonReport) -> list[str]:
+    """Title, table and legend; nothing where no ground truth is known."""
+    num_scenes = len(truth_scenes(report.methods))
+    if not num_scenes:
+        return []
+    if is_random(report):
+        return ["The ground truth is known, but random weights have learnt nothing: no variant is held against it."]
+    return [_title(num_scenes), "", *_table(report), *_legend(report, num_scenes)]
+
+
+def _title(num_scenes: int) -> str:
+    if num_scenes == 1:
+        return "Against the ground truth of one scene (too few for intervals: do not read much into small differences)"
+    return f"Against the ground truth of {num_scenes} scenes: mean [95 % interval over the scenes]"
+
+
+def _table(report: ComparisonReport) -> list[str]:
+    shown = [column for column in COLUMNS if any(column.figure in row.truth for row in report.methods)]
+    names, cells = ["", "variant"], [[column.title for column in shown], [column.unit for column in shown]]
+    for row in report.methods:
+        names.append(row.variant)
+        cells.append([_cell(row.truth.get(column.figure), column) for column in shown])
+    control = next((row.truth[CONTROL] for row in report.methods if CONTROL in row.truth), None)
+    if control:
+        names.append("same depth everywhere")
+        cells.append([_cell(control, column, is_control=True) for column in shown])
+    return lay_out(names, cells, [""] * len(names), header=2)
+
+
+def _cell(estimate: Estimate | None, column: Column, *, is_control: bool = False) -> str:
+    """`76.1 [70–82]~`; the place of the mark stays empty without it, so that figures stand below each other."""
+    if estimate is None or (is_control and column.figure != "depth_abs_rel"):
+        return "- "
+    mark = SAME_AS_FP32 if estimate.within_noise and not is_control else " "
+    mean = column.scale * estimate.mean
+    if estimate.low is None or estimate.high is None:
+        return f"{mean:.1f}{mark}"
+    low, high = column.scale * estimate.low, column.scale * estimate.high
+    digits = 0 if high - low >= 4 else 1
+    return f"{mean:.1f} [{low:.{digits}f}–{high:.{digits}f}]{mark}"
+
+
+def _legend(report: ComparisonReport, num_scenes: int) -> list[str]:
+    lines = [
+        "AUC: camera poses of all pairs of images, errors up to 30 (5) degrees count. Depth: after one scale a scene.",
+        "Points: after the best similarity. Point error: the model's own points. Cloud error: its depth and cameras.",
+    ]
+    if any(estimate.within_noise is not None for row in report.methods for estimate in row.truth.values()):
+        noise = f"{SAME_AS_FP32} no different from {REFERENCE_VARIANT} within the noise of these {num_scenes} scenes"
+        lines = [f"↑ more is better, ↓ less is better. {noise}.", *lines]
+    return [*lines, *_fewer_scenes(report, num_scenes)]
+
+
+def _fewer_scenes(report: ComparisonReport, num_scenes: int) -> list[str]:
+    """Which columns do not stand on all scenes."""
+    fewer = {}
+    for column in COLUMNS:
+        counts = [row.truth[column.figure].num_scenes for row in report.methods if column.figure in row.truth]
+        if counts and counts[0] < num_scenes:
+            fewer[column.title[2:]] = counts[0]
+    listed = ", ".join(f"{title} {count}" for title, count in fewer.items())
+    return [f"Not every scene's truth tells all; scenes behind a column: {listed}."] if fewer else []
