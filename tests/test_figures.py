@@ -13,7 +13,14 @@ from vggt_quant.report import collect
 from vggt_quant.results import ComparisonReport
 
 EMPTY = ComparisonReport(
-    partial=True, model=None, images=None, reference=None, methods=[], recommendation="", errors=[]
+    partial=True,
+    model=None,
+    images=None,
+    calibration=None,
+    reference=None,
+    methods=[],
+    recommendation="",
+    errors=[],
 )
 PANELS = (figures.plot_size, figures.plot_time, figures.plot_compression, figures.plot_depth_error)
 
@@ -21,6 +28,12 @@ PANELS = (figures.plot_size, figures.plot_time, figures.plot_compression, figure
 @pytest.fixture(name="report")
 def _report(tmp_path) -> ComparisonReport:
     return collect(*sample_results.write_run(tmp_path))
+
+
+@pytest.fixture(name="known")
+def _known(tmp_path) -> ComparisonReport:
+    """A report on scenes with ground truth."""
+    return collect(*sample_results.write_known_run(tmp_path))
 
 
 def draw(panel, report) -> tuple:
@@ -44,6 +57,40 @@ def test_the_picture_is_a_large_png_written_whole(report, tmp_path):
         assert image.format == "PNG" and image.width >= 2000
         assert len(image.convert("L").getcolors(256)) > 50  # not a blank page
     assert [p.name for p in path.parent.iterdir()] == ["comparison_plots.png"]
+
+
+def test_panels_on_the_truth_are_there_where_it_is_known_and_weights_have_learnt(report, known, tmp_path):
+    titles = {axes.get_title(loc="left") for axes in figures.comparison_figure(known).axes}
+    assert titles >= {"Cameras vs ground truth", "Depth vs ground truth"} and len(titles) == 6
+    assert len(figures.comparison_figure(report).axes) == 4
+    random = collect(*sample_results.write_known_run(tmp_path / "random", model=sample_results.RANDOM_MODEL))
+    assert len(figures.comparison_figure(random).axes) == 4
+
+
+def test_cameras_have_two_figures_a_variant_with_their_intervals(known):
+    axes, texts = draw(figures.plot_pose_truth, known)
+    assert [label.get_text() for label in axes.get_yticklabels()] == sample_results.VARIANTS
+    assert {"78.5", "74.7", "78.5 ~", "39.5 ~", "failed", "unsupported"} <= set(texts)
+    whiskers = [w.lines[2][0].get_segments()[0][:, 0] for w in axes.containers if hasattr(w, "lines")]
+    assert len(whiskers) == 2 * 7
+    bf16 = next(row for row in known.methods if row.variant == "bf16").truth["pose_auc_30"]
+    assert any(tuple(span) == pytest.approx((100 * bf16.low, 100 * bf16.high)) for span in whiskers)
+    assert "over 6 scenes" in axes.get_xlabel() and "~ no different from fp32" in axes.get_xlabel()
+
+
+def test_depth_against_the_truth_starts_at_zero_and_shows_its_intervals(known):
+    axes, texts = draw(figures.plot_depth_truth, known)
+    assert {"6.6 %", "6.6 % ~", "10.4 %", "failed", "unsupported"} <= set(texts)
+    assert axes.get_xlim()[0] == 0
+    assert sum(hasattr(container, "lines") for container in axes.containers) == 7
+
+
+def test_one_scene_is_drawn_without_intervals(tmp_path):
+    report = collect(*sample_results.write_known_run(tmp_path, 1))
+    for panel in (figures.plot_pose_truth, figures.plot_depth_truth):
+        axes, texts = draw(panel, report)
+        assert not any(hasattr(container, "lines") for container in axes.containers)
+        assert axes.get_xlabel().endswith("one scene") and not any("~" in text for text in texts)
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -118,8 +165,9 @@ def test_an_error_of_zero_is_said_in_words(report, variant):
 
 
 @pytest.mark.parametrize("slowdown", [0.2, 0.9, 1.1, 400.0])
-def test_no_text_leaves_the_paper_or_covers_another(report, slowdown):
+def test_no_text_leaves_the_paper_or_covers_another(known, slowdown):
     """At every length of the marked bar: short, nearly as long as the panel, cut."""
+    report = known
     slow = sample_results.speed("pytorch_dynamic_int8", 401.3 * slowdown, 3.0, device="cpu")
     label = dataclasses.replace(sample_results.RANDOM_MODEL, label="random weights (seed 12345), 24 blocks of 1024")
     report = dataclasses.replace(with_row(report, "pytorch_dynamic_int8", speed=slow), model=label)

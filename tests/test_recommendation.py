@@ -5,9 +5,10 @@ import dataclasses
 import sample_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_results import accuracy, quantize, scene, speed
+from sample_results import accuracy, quantize, scene, speed, truth
 
-from vggt_quant.recommendation import is_within_noise, pareto_front, recommendation
+from vggt_quant.estimates import with_estimates
+from vggt_quant.recommendation import is_within_noise, losses, pareto_front, recommendation
 from vggt_quant.report import collect
 from vggt_quant.results import MethodRow
 
@@ -48,6 +49,43 @@ def test_a_variant_without_a_depth_error_is_no_trade():
     rows = [method_row("fp32", 100, 100, 1, 0.0), method_row("nan", 10, 10, 1, None)]
     assert "Best trade: fp32 itself" in recommendation(rows, random_weights=False)
     assert "Closest to fp32: not known" in recommendation(rows, random_weights=False)
+
+
+def test_where_the_truth_is_known_what_loses_nothing_is_preferred_to_a_limit(tmp_path):
+    """int8 loses nothing in these scenes, 4 bits and dynamic int8 lose in all of them."""
+    lines = collect(*sample_results.write_known_run(tmp_path)).recommendation.splitlines()
+    assert lines[3] == (
+        "Against the truth of 6 scenes, no loss beyond the noise: bf16, int8_symmetric, int8_asymmetric."
+    )
+    assert "int4_group128 (pose AUC@30 by 3.8, depth AbsRel by 3.8, point error by 1.9 points)" in lines[4]
+    assert lines[5].startswith("Best trade: int8_symmetric, ") and "no loss against the truth" in lines[5]
+    assert lines[6].endswith("(fp32, bf16, int8_symmetric, int8_asymmetric).") and "at most" not in lines[6]
+
+
+def test_the_truth_decides_even_where_the_deviation_from_fp32_is_large_or_small():
+    def row(variant, size, abs_rel, worse):
+        scenes = [scene(abs_rel, 0.1, 30.0, scene=str(i), truth=truth(more, i)) for i, more in enumerate(worse)]
+        return dataclasses.replace(method_row(variant, size, 50, 1, abs_rel), accuracy=accuracy(variant, scenes))
+
+    far = row("far_from_fp32_and_no_worse", 10, 0.05, (0.01, -0.01, 0.02, -0.02))
+    near = row("near_fp32_and_worse", 5, 0.001, (0.01, 0.02, 0.01, 0.02))
+    rows = with_estimates([row("fp32", 100, 0.0, (0, 0, 0, 0)), far, near])
+    assert losses(rows[1]) == {} and set(losses(rows[2])) == {"pose AUC@30", "depth AbsRel", "point error"}
+    assert "Best trade: far_from_fp32_and_no_worse" in recommendation(rows, random_weights=False)
+    better = row("better", 10, 0.05, (-0.01, -0.02, -0.01, -0.02))
+    assert losses(with_estimates([row("fp32", 100, 0.0, (0, 0, 0, 0)), better])[1]) == {}, (
+        "to be better than fp32 is no loss"
+    )
+
+
+def test_one_scene_tells_no_loss_from_noise_so_the_limit_decides(tmp_path):
+    text = collect(*sample_results.write_known_run(tmp_path, 1)).recommendation
+    assert "truth" not in text and "at most 0.01" in text
+
+
+def test_random_weights_are_not_judged_by_the_truth(tmp_path):
+    text = collect(*sample_results.write_known_run(tmp_path, model=sample_results.RANDOM_MODEL)).recommendation
+    assert "truth" not in text and "Best trade of size and time alone" in text
 
 
 def test_slower_and_larger_variants_are_called_so():

@@ -35,7 +35,36 @@ def test_every_variant_has_a_row_in_the_order_asked_for(run):
     assert outcomes.pop("fp8") == "unsupported" and outcomes.pop("gptq_int4") == "failed"
     assert set(outcomes.values()) == {"ok"}
     assert report.errors == [] and report.partial is False
-    assert report.model.label == "VGGT-1B" and report.images.shape[0] == 8 and report.reference.key == "k"
+    assert (
+        report.model.label == "VGGT-1B"
+        and report.images.scenes[0].shape[0] == 8
+        and report.reference.scenes[0].key == "k"
+    )
+
+
+def test_scenes_of_all_variants_stand_in_the_report_with_estimates_over_them(tmp_path):
+    report = collect(*sample_results.write_known_run(tmp_path))
+    row = row_of(report, "int4_group64")
+    assert [scene.scene for scene in row.accuracy.scenes] == list(sample_results.KNOWN_SCENES)
+    assert row.truth["pose_auc_30"].num_scenes == 6 and row.truth["pose_auc_30"].within_noise is False
+    assert row.truth["pose_auc_30"].low < row.truth["pose_auc_30"].mean < row.truth["pose_auc_30"].high
+    assert row_of(report, "bf16").truth["pose_auc_30"].within_noise is True
+    assert row_of(report, "gptq_int4").truth == {}
+
+
+def test_scenes_to_calibrate_with_are_missed_only_where_there_should_be_some(run):
+    results, logs, variants = run
+    calibration = results / "calibration.json"
+    assert collect(*run).calibration is None and collect(*run).errors == []
+    (missing,) = collect(*run, calibration=calibration).errors
+    assert missing.stage == "calibration" and "did not run" in missing.message
+    write(status("calibration", None, error("calibration", "shares a photo")), logs / "calibration.status.json")
+    (failed,) = collect(*run, calibration=calibration).errors
+    assert failed.message == "shares a photo"
+    assert collect(*run).errors == [], "left by an earlier run"
+    (logs / "calibration.status.json").unlink()
+    write(sample_results.IMAGES, calibration)
+    assert collect(*run, calibration=calibration).calibration == sample_results.IMAGES
 
 
 def test_ratios_are_those_of_the_files(run):
@@ -176,8 +205,9 @@ def test_three_files_are_written_and_the_report_reads_back(run, tmp_path):
     assert report.partial is True
 
 
-def test_a_real_report_fits_the_exported_schema(run, tmp_path):
-    write_report(*run, tmp_path / "out")
+@pytest.mark.parametrize("make_run", [sample_results.write_run, sample_results.write_known_run])
+def test_a_real_report_fits_the_exported_schema(make_run, tmp_path):
+    write_report(*make_run(tmp_path), tmp_path / "out")
     schema = json.loads((ROOT / "workflow" / "schemas" / "comparison_report.schema.json").read_text())
     jsonschema.validate(json.loads((tmp_path / "out" / "comparison_report.json").read_text()), schema)
 

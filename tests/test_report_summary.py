@@ -1,6 +1,7 @@
 """The page of text: every number in its column, no line too long, and a footnote for what does not compare."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from sample_results import accuracy, error, scene, speed, status
 
 from vggt_quant.report import collect
 from vggt_quant.report_summary import RANDOM_WEIGHTS_NOTE, summary
-from vggt_quant.results import MethodRow, write
+from vggt_quant.results import AccuracyResult, MethodRow, read, write
 from vggt_quant.row_values import checkpoint_bytes, format_bytes, format_number, latency_ms
 
 
@@ -35,6 +36,72 @@ def test_the_summary_says_what_was_compared_where_and_when(run):
     for part in ("VGGT-1B, 1,256.5 M", "8 of 350 x 518", sample_results.GPU, "torch 2.11.0, CUDA 13.0", report.created):
         assert part in text
     assert "PARTIAL" not in text and "Random" not in text
+
+
+def truth_lines(text):
+    """The part on the ground truth, line by line."""
+    lines = text.splitlines()
+    begin = next((place for place, line in enumerate(lines) if line.startswith("Against the ground truth")), len(lines))
+    return lines[begin:]
+
+
+def test_plain_photos_have_no_word_on_any_truth(run):
+    text = summary(collect(*run))
+    assert "truth" not in text and "scenes" not in text and "AUC" not in text
+
+
+def test_the_truth_is_told_with_intervals_and_the_mark_of_noise(tmp_path):
+    lines = truth_lines(summary(collect(*sample_results.write_known_run(tmp_path))))
+    assert lines[0] == "Against the ground truth of 6 scenes: mean [95 % interval over the scenes]"
+    rows = {line.split()[0]: line for line in lines[5 : lines.index("", 2)]}
+    # Means of the six scenes: AUC 0.86 - 0.03 * (0 ... 5) = 0.785, of which int4_group128 loses 0.0383.
+    assert rows["fp32"].split()[1] == "78.5" and "~" not in rows["fp32"]
+    assert re.match(r"int4_group128 +74\.7 \[7\d–7\d\] ", rows["int4_group128"]) and "~" not in rows["int4_group128"]
+    assert rows["int8_symmetric"].count("~") == rows["bf16"].count("~") == 6
+    assert rows["gptq_int4"].split()[1:] == ["-"] * 6
+    assert rows["same"].split()[3:] == ["-", "-", "46.0", "[43–49]", "-", "-", "-"]
+    assert any("~ no different from fp32 within the noise of these 6 scenes" in line for line in lines)
+    # All columns stand below each other, with the mark or without.
+    assert len({rows[name].find("[") for name in ("fp32", "bf16", "int4_group128")}) == 1
+
+
+def test_the_first_table_stays_what_it_was(tmp_path):
+    known = summary(collect(*sample_results.write_known_run(tmp_path / "known"))).splitlines()
+    plain = summary(collect(*sample_results.write_run(tmp_path / "plain"))).splitlines()
+    begin = next(place for place, line in enumerate(plain) if line.startswith("variant"))
+    assert set(plain[begin : begin + 11]) <= set(known)
+    assert any("48 of 350 x 518 pixels (crop) in 6 scenes in eth3d, courtyard to terrace" in line for line in known)
+
+
+def test_one_scene_has_no_interval_and_that_is_said(tmp_path):
+    lines = truth_lines(summary(collect(*sample_results.write_known_run(tmp_path, 1))))
+    assert "one scene (too few for intervals" in lines[0]
+    assert not any("[" in line or "~" in line for line in lines[: lines.index("", 2)])
+
+
+def test_figures_that_stand_on_fewer_scenes_are_named(tmp_path):
+    results, logs, variants = sample_results.write_known_run(tmp_path)
+    for variant in (*sample_results.FINISHED, *sample_results.ON_CPU):
+        made = read(AccuracyResult, results / "accuracy" / f"{variant}.json")
+        blind = [
+            dataclasses.replace(s, truth=dataclasses.replace(s.truth, depth_abs_rel=None)) for s in made.scenes[:2]
+        ]
+        write(dataclasses.replace(made, scenes=[*blind, *made.scenes[2:]]), results / "accuracy" / f"{variant}.json")
+    assert "scenes behind a column: depth AbsRel 4." in summary(collect(results, logs, variants))
+
+
+def test_random_weights_are_not_held_against_the_truth(tmp_path):
+    text = summary(collect(*sample_results.write_known_run(tmp_path, model=sample_results.RANDOM_MODEL)))
+    assert "The ground truth is known, but random weights have learnt nothing" in text
+    assert "AUC" not in text and "~" not in text
+
+
+def test_scenes_to_calibrate_with_are_named_and_said_to_be_others(run):
+    scenes = [dataclasses.replace(sample_results.SCENE, name=f"room_{place}") for place in (1000, 1001, 1002)]
+    calibration = dataclasses.replace(sample_results.IMAGES, folder="drawn", scenes=scenes)
+    text = summary(dataclasses.replace(collect(*run), calibration=calibration))
+    assert "24 of 350 x 518 pixels (crop) in 3 rooms drawn by this project, room_1000 to room_1002" in text
+    assert "no photo of them is compared on" in " ".join(text.split())
 
 
 def test_rows_of_another_device_and_notes_have_footnotes(run):
@@ -73,10 +140,11 @@ def test_random_weights_carry_no_verdict_on_accuracy(tmp_path):
 
 @pytest.mark.parametrize("name", ["v", "a_variant_whose_name_says_everything_about_its_settings_and_then_more" * 2])
 @pytest.mark.parametrize("folder", ["photos", "/a/very/long/folder" * 20])
-def test_no_line_is_longer_than_120_columns(run, name, folder):
-    report = collect(*run)
+def test_no_line_is_longer_than_120_columns(tmp_path, name, folder):
+    report = collect(*sample_results.write_known_run(tmp_path))
     rows = [dataclasses.replace(row, variant=f"{row.variant}_{name}") for row in report.methods]
-    images = dataclasses.replace(report.images, folder=folder)
+    scenes = [dataclasses.replace(scene, folder=folder) for scene in report.images.scenes]
+    images = dataclasses.replace(report.images, folder=folder, scenes=scenes)
     text = summary(dataclasses.replace(report, methods=[*report.methods, *rows], images=images, partial=True))
     assert max(map(len, text.splitlines())) <= 120
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -86,7 +154,7 @@ def test_long_names_keep_both_ends(run):
     report = collect(*run)
     long = dataclasses.replace(report.methods[1], variant="gptq_" + "x" * 80 + "_group32")
     text = summary(dataclasses.replace(report, methods=[report.methods[0], long]))
-    assert any(line.startswith("gptq_x") and "~" in line and "_group32 " in line for line in text.splitlines())
+    assert any(line.startswith("gptq_x") and "…" in line and "_group32 " in line for line in text.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,14 @@ def test_the_schema_itself_is_valid():
 )
 def test_the_schema_refuses_what_the_reader_refuses(changes):
     report = ComparisonReport(
-        partial=False, model=None, images=None, reference=None, methods=[], recommendation="", errors=[]
+        partial=False,
+        model=None,
+        images=None,
+        calibration=None,
+        reference=None,
+        methods=[],
+        recommendation="",
+        errors=[],
     )
     data = {**sample_results.as_json(report), **changes}
     with pytest.raises(jsonschema.ValidationError):

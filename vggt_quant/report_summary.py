@@ -65,17 +65,15 @@ def _heading(report: ComparisonReport) -> list[str]:
     lines = [title, "=" * 28]
     if report.model:
         revision = f", revision {report.model.revision}" if report.model.revision else ""
-        lines.append(f"model    {report.model.label}, {report.model.num_parameters / 1e6:,.1f} M parameters{revision}")
+        lines.append(f"model     {report.model.label}, {report.model.num_parameters / 1e6:,.1f} M parameters{revision}")
     if report.images:
-        lines.append(f"images   {_describe_scenes(report.images)}")
+        lines.append(f"images    {_describe_scenes(report.images)}")
     if report.calibration:
-        lines.append(
-            f"learning {_describe_scenes(report.calibration)}: for methods that calibrate; none is compared on"
-        )
+        lines.append(f"calibrate {_describe_scenes(report.calibration)}; no photo of them is compared on")
     provenance = _main_provenance(report)
     if provenance:
-        lines += [f"device   {_describe_device(provenance)}", f"software {_describe_software(provenance)}"]
-    return [*lines, f"date     {report.created}"]
+        lines += [f"device    {_describe_device(provenance)}", f"software  {_describe_software(provenance)}"]
+    return [*lines, f"date      {report.created}"]
 
 
 def _describe_scenes(images: ImagesResult) -> str:

@@ -27,4 +27,4 @@ def shorten(name: str, width: int) -> str:
     if len(name) <= width:
         return name
     tail = (width - 1) // 2
-    return f"{name[: width - 1 - tail]}~{name[len(name) - tail :]}"
+    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
