@@ -14,8 +14,8 @@ from processes import COMMAND
 from vggt_quant import arguments, cli
 
 COMMANDS = (
-    *("compare", "doctor", "images", "model", "reference", "quantize", "accuracy", "speed", "report", "keys"),
-    "fetch",
+    *("compare", "doctor", "fetch", "images", "calibration", "model"),
+    *("reference", "quantize", "accuracy", "speed", "report", "keys"),
 )
 NO_NETWORK = """
 import socket
@@ -117,7 +117,12 @@ def test_underscores_in_flags_are_hyphens():
         (["speed", "--packed", "no.json"], r"no\.json"),
         (["report", "--methods", "fp32", "--results", "nowhere"], r"no results in nowhere"),
         (["compare", "--methods", "int5"], r"no method int5; there are fp32, "),
-        (["compare", "--image-folder", "nowhere"], r"no folder nowhere"),
+        (["compare", "--image-folder", "nowhere"], r"no folder nowhere; --image-folder takes .*, or drawn\."),
+        (
+            ["compare", "--calibration-folder", "nowhere"],
+            r"no folder nowhere; --calibration-folder .*, or drawn or none",
+        ),
+        (["images", "--max-scenes", "x"], r"argument --max-scenes: 'x' is not a whole number from 1"),
         (["compare", "--variants", "nowhere.yaml"], r"Cannot read the variants in nowhere\.yaml"),
         (["quantise"], r"invalid choice: 'quantise'"),
         ([], r"required: COMMAND"),
@@ -143,13 +148,23 @@ def test_images_says_how_many_where_and_which_is_first(photos, offline):
     assert shown.returncode == 0
     assert shown.stderr == f"2 photos in {photos}, first photo_0.png\n"
     result = json.loads(shown.stdout)
-    assert result["paths"] == [str(photos / "photo_0.png"), str(photos / "photo_1.png")]
-    assert result["shape"] == [
-        2,
-        3,
-        392,
-        518,
-    ]  # VGGT-1B's width; 42/56 of it is 388.5, the nearest multiple of 14 is 392
+    (scene,) = result["scenes"]
+    assert scene["paths"] == [str(photos / "photo_0.png"), str(photos / "photo_1.png")]
+    # VGGT-1B's width; 42/56 of it is 388.5, the nearest multiple of 14 is 392
+    assert scene["shape"] == [2, 3, 392, 518]
+
+
+def test_scenes_to_calibrate_with_are_refused_if_they_are_compared_on(photos, tmp_path, offline):
+    size = ["--model", "nano-random", "--image-folder", photos]
+    assert run("images", *size, "--max-images", 1, "--out", tmp_path / "images.json", **offline).returncode == 0
+    words = ["calibration", *size, "--images", tmp_path / "images.json", "--out", tmp_path / "calibration.json"]
+    refused = run(*words, **offline)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "calibration scene photos shares the photo photo_0.png with the compared scene photos" in refused.stderr
+    (photos / "photo_0.png").unlink()
+    made = run(*words, **offline)
+    assert made.returncode == 0, made.stderr
+    assert len(json.loads((tmp_path / "calibration.json").read_text())["scenes"][0]["paths"]) == 2
 
 
 def test_the_stages_work_on_names_and_folders_without_result_files(photos, offline, tmp_path):

@@ -119,7 +119,8 @@ def test_a_comparison_leaves_report_summary_picture_and_checkpoints(complete, pl
     report = read(ComparisonReport, out / "comparison_report.json")
     assert [row.variant for row in report.methods] == ["fp32", "int8_symmetric"]
     assert all(row.outcome == "ok" for row in report.methods)
-    assert report.images.paths == [str(place / "photos" / f"photo_{index}.png") for index in range(2)]
+    (scene,) = report.images.scenes
+    assert scene.paths == [str(place / "photos" / f"photo_{index}.png") for index in range(2)]
     assert (out / "comparison_plots.png").read_bytes().startswith(b"\x89PNG")
     packed = read(QuantizeResult, out / "quantize" / "int8_symmetric.json")
     assert packed.checkpoint.startswith(str(out / "cache"))
@@ -131,6 +132,7 @@ def test_a_comparison_ends_with_its_summary_and_where_it_is(complete, place):
     assert process.stdout.startswith(summary)
     assert process.stdout.splitlines()[-1].startswith(f"Everything is in {place / 'out'}")
     assert max(map(len, summary.splitlines())) <= 120
+    assert "truth" not in summary, "nothing is known of plain photos"
 
 
 def test_the_same_comparison_again_takes_seconds_and_shows_the_summary(complete, installed, place):

@@ -4,12 +4,9 @@ One run fails on purpose in three ways, a second one repeats what failed; everyt
 """
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -198,11 +195,39 @@ def test_changing_a_setting_reruns_that_variant(mended, project):
 
 
 def test_a_new_photo_requantizes_nothing(mended, project):
-    project.add_photo("photo_2.png", 200)
+    photo = project.add_photo("scenes/tower")
     try:
-        assert project.would_run() == {"images", "reference", *stages(*VARIANTS, of=("accuracy", "speed")), "report"}
+        measured = stages(*VARIANTS, of=("accuracy", "speed"))
+        assert project.would_run() == {"images", "calibration", "reference", *measured, "report"}
     finally:
-        (project.photos / "photo_2.png").unlink()
+        photo.unlink()
+
+
+def test_a_new_photo_to_calibrate_with_measures_nothing(mended, project):
+    """No method of these learns from scenes."""
+    photo = project.add_photo("others/hall")
+    try:
+        assert project.would_run() == {"calibration", "report"}
+    finally:
+        photo.unlink()
+
+
+def test_without_scenes_to_calibrate_with_the_report_holds_none(mended, project):
+    assert project.would_run("--config", "calibration={folder: none}") == {"report"}
+
+
+def test_every_scene_is_measured_and_held_against_its_truth(mended, project):
+    report = read(ComparisonReport, project.run / "results" / "comparison_report.json")
+    assert [scene.name for scene in report.images.scenes] == ["court", "tower"]
+    assert [scene.name for scene in report.calibration.scenes] == ["hall"]
+    assert [scene.scene for scene in report.reference.scenes] == ["court", "tower"]
+    rows = {row.variant: row for row in report.methods}
+    for variant in GOOD:
+        assert [scene.scene for scene in rows[variant].accuracy.scenes] == ["court", "tower"]
+        assert all(scene.truth.depth_abs_rel > 0 for scene in rows[variant].accuracy.scenes)
+        assert rows[variant].truth["depth_abs_rel"].num_scenes == 2
+        assert rows[variant].speed.shape == report.images.scenes[0].shape
+    assert rows["int4_group128"].truth["depth_abs_rel"].within_noise is not None
 
 
 def test_results_inside_the_folder_of_photos_are_no_photos(mended, project):
@@ -267,22 +292,3 @@ def test_results_made_in_another_working_directory_are_not_believed(project, men
     elsewhere = project.snakemake("--dry-run", "--directory", str(tmp_path))
     assert elsewhere.returncode == 1
     assert "results holds results that were not made from this working directory" in said(elsewhere)
-
-
-def test_after_a_crash_the_next_run_says_what_to_do_and_then_goes_on(project, tmp_path):
-    words = ["--directory", str(tmp_path), "--", "quantize_fp32"]
-    running = subprocess.Popen(
-        project.command(*words), env=project.environment(), stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "results" / "logs" / "model.log").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    refused = project.snakemake(*words)
-    assert refused.returncode == 1 and "can be removed with the --unlock argument" in refused.stderr
-    assert project.snakemake("--directory", str(tmp_path), "--unlock").returncode == 0
-    repeated = project.snakemake(*words)
-    assert repeated.returncode == 0, repeated.stderr
-    assert rules(repeated) == {"model", "quantize_fp32"}
-    assert read(QuantizeResult, tmp_path / "results" / "quantize" / "fp32.json").outcome == "ok"

@@ -14,10 +14,12 @@ def project(tmp_path_factory):
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ("modl=nano-random", "('modl' was unexpected); the keys are model, images, device, "),
+        ("modl=nano-random", "('modl' was unexpected); the keys are model, images, calibration, device, "),
         ("device=gpu", "config.device: 'gpu' is not one of ['auto', 'cpu', 'cuda']."),
         ("images=photos", "config.images: 'photos' is not of type 'object'."),
         ("images={max_images: none}", "config.images.max_images: 'none' does not match"),
+        ("images={max_scenes: 0}", "config.images.max_scenes: '0' does not match"),
+        ("calibration=others", "config.calibration: 'others' is not of type 'object'."),
         ("methods=[fp32,int5]", "There is no variant int5; "),
         ("variants_file=nowhere.yaml", "Cannot read the variants in nowhere.yaml: "),
         ("variants_file=method.yaml", "Variant careful: there is no method 'rond'; there are cast, "),

@@ -1,4 +1,7 @@
-"""A copy of package, workflow and configuration, so that tests can edit it, and a working directory to run it in."""
+"""A copy of package, workflow and configuration, so that tests can edit it, and a working directory to run it in.
+
+Two scenes with ground truth are compared on, and a third is there to calibrate with.
+"""
 
 import contextlib
 import os
@@ -10,33 +13,36 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
+from small_run import write_known_scenes
 
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
 
 
 class Project:
-    """The copy. `run` is the working directory; methods, variants and photos are files that tests edit."""
+    """The copy. `run` is the working directory; methods, variants and scenes are files that tests edit."""
 
     def __init__(self, root, variants, **config):
         for folder in ("vggt_quant", "workflow", "config"):
             shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
         self.root, self.run = root, root / "run"
         self.variants = root / "config" / "variants.yaml"
-        self.photos = root / "photos"
+        self.scenes = write_known_scenes(root / "scenes", "court", "tower")
         self.run.mkdir()
-        self.photos.mkdir()
-        for index in range(2):
-            self.add_photo(f"photo_{index}.png", 80 + 60 * index)
-        settings = {"model": "nano-random", "images": {"folder": str(self.photos)}, **config}
+        settings = {
+            "model": "nano-random",
+            "images": {"folder": str(self.scenes)},
+            "calibration": {"folder": str(write_known_scenes(root / "others", "hall"))},
+            **config,
+        }
         (root / "config" / "config.yaml").write_text(yaml.safe_dump(settings))
         self.variants.write_text(yaml.safe_dump(variants, sort_keys=False))
 
-    def add_photo(self, name, shade):
-        photo = Image.radial_gradient("L").resize((56, 42))
-        Image.merge("RGB", [photo, photo.point(lambda value: value // 2), photo.point(lambda value: shade)]).save(
-            self.photos / name
-        )
+    def add_photo(self, scene):
+        """Put one more photo into a scene and return its path."""
+        path = self.root / scene / "images" / "dslr_images_undistorted" / "DSC_9999.PNG"
+        Image.radial_gradient("L").resize((112, 84)).convert("RGB").save(path)
+        return path
 
     def command(self, *words):
         return [*SNAKEMAKE, "--snakefile", str(self.root / "workflow" / "Snakefile"), "--cores", "2", *words]

@@ -49,7 +49,7 @@ BENCHMARKS = result("benchmarks")
 REPORT_FILES = [result(f"comparison_{name}") for name in ("report.json", "summary.txt", "plots.png")]
 
 
-CALIBRATION = result("calibration.json") if config["calibration"]["folder"] else None
+CALIBRATION = result("calibration.json") if config["calibration"]["folder"] not in (None, "none") else None
 
 
 def limits(settings):
