@@ -5,8 +5,6 @@ Every pattern is evaluated at every place and the wanted one is taken: no shape 
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor
 
@@ -71,8 +69,8 @@ def noise(places: Tensor, *, octaves: int) -> Tensor:
 
 def _corners(places: Tensor) -> list[Tensor]:
     """x, y and z of a unit cell's corners, each [8, 1, ...] to stand in front of places [..., 3]."""
-    corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)), device=places.device)
-    return [part.view(8, *[1] * (places.ndim - 1)) for part in corners.unbind(dim=1)]
+    number = torch.arange(8, device=places.device).view(8, *[1] * (places.ndim - 1))
+    return [(number // divisor % 2).to(places.dtype) for divisor in (4, 2, 1)]
 
 
 def _hash(index: tuple[Tensor, Tensor, Tensor], salt: int) -> Tensor:

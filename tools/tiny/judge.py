@@ -1,4 +1,4 @@
-"""The judgement during training, all scenes at once on the training's device; `evaluate.py` gives the figures to quote."""
+"""The judgement during training, all scenes at once on the training's device; `evaluate.py` makes the figures to quote."""
 
 from __future__ import annotations
 

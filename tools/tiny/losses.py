@@ -14,8 +14,8 @@ from vggt_quant.raycasting import Cameras
 ITERATION_DECAY = 0.6
 CONFIDENCE_ALPHA = 0.2
 CAMERA_WEIGHT = 5.0
-POSE_WEIGHTS = (1.0,) * 7 + (0.5,) * 2
-"""Translation, quaternion, fields of view."""
+FOV_WEIGHT = 0.5
+"""Of the two fields of view; translation and quaternion count once."""
 DEPTH_FLOOR = 0.1
 """Added to the depth that a depth error is divided by: AbsRel is what counts, but not at an object's very skin."""
 GRADIENT_SCALES = (1, 2, 4)
@@ -47,8 +47,8 @@ def _move(extrinsics: Tensor, points: Tensor) -> Tensor:
 
 def camera_loss(poses: list[Tensor], pose: Tensor) -> Tensor:
     """L1 of every iteration's pose, the last one counting most."""
-    weights = torch.tensor(POSE_WEIGHTS, device=pose.device)
-    errors = [(weights * (predicted - pose).abs()).sum(-1).mean() for predicted in poses]
+    distances = [(predicted - pose).abs() for predicted in poses]
+    errors = [d[..., :7].sum(-1).mean() + FOV_WEIGHT * d[..., 7:].sum(-1).mean() for d in distances]
     factors = [ITERATION_DECAY ** (len(poses) - 1 - i) for i in range(len(poses))]
     return sum(f * e for f, e in zip(factors, errors, strict=True)) / sum(factors)
 

@@ -15,11 +15,13 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from fast_blocks import use_fast_blocks
 from held_out import SIZE, load, photograph
 from judge import judge
 from losses import CAMERA_WEIGHT, camera_loss, depth_loss, point_loss, targets
@@ -31,12 +33,15 @@ from torch.nn import functional
 from vggt_quant import raycasting
 from vggt_quant.model import VGGT, dpt_head
 from vggt_quant.model.config import NAMED
+from vggt_quant.model.layers import Block
 from vggt_quant.raycasting import Cameras, Rooms
 from vggt_quant.synthetic import Draw, sample
 
 VIEWS_PER_SCENE = (2, 3, 4, 4, 6)
 """Taken in turn; each divides the number of views of a step, so that per-frame work has one shape only."""
 STEPS_PER_DRAW = 8
+DENSE_SHARE = 3
+"""One in so many views gets the dense losses, which cost most of the time and teach the backbone least."""
 WARMUP_STEPS = 300
 DECAY_SHARE = 0.6
 """The last part of the schedule, in which the rate falls linearly to zero."""
@@ -81,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--resume", type=Path, help="folder of an earlier state")
     parser.add_argument("--rate", type=float, default=2e-3, help="of Muon")
     parser.add_argument("--adam-rate", type=float, default=1e-3, help="of AdamW, for all that is no hidden matrix")
-    parser.add_argument("--views", type=int, default=240, help="views of a step on each GPU, a multiple of 12")
+    parser.add_argument("--views", type=int, default=192, help="views of a step on each GPU, a multiple of 12")
     parser.add_argument("--judge-every", type=float, default=60, help="seconds between judgements and saved states")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -96,17 +101,10 @@ def initialise(model: VGGT) -> VGGT:
         last.weight.mul_(0.1)
         start = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 1, 1])
         last.bias.copy_(start / model.camera_head.num_iterations)
-        for name, parameter in model.named_parameters():
-            if name.endswith((".qkv.weight", ".proj.weight", ".fc1.weight", ".fc2.weight")) and "fc2" not in last_name(
-                name
-            ):
-                nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5 * 0.7)
+        blocks = [m for m in model.modules() if isinstance(m, Block)]
+        for linear in (m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)):
+            nn.init.trunc_normal_(linear.weight, std=0.7 * linear.in_features**-0.5)
     return model
-
-
-def last_name(name: str) -> str:
-    """The pose branch's own last layer, whose start was just set."""
-    return "fc2" if name.startswith("camera_head.pose_branch.fc2") else ""
 
 
 def resize(x_FChw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -132,35 +130,23 @@ class Trainer:
         self.is_cuda = self.device.type == "cuda"
         self.draw = Draw(1_000_003 * (args.seed + 1) + 1009 * progress.runs + rank, self.device)
         self.gradients = self._flat_gradients()
-        named = list(model.named_parameters())
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         hidden = [(n, p) for n, p in named if p.ndim == 2 and min(p.shape) > 16 and "token" not in n]
-        names = {n for n, _ in hidden}
         self.muon = Muon(hidden)
-        rest = [p for n, p in named if n not in names and p.requires_grad]
+        names = {n for n, _ in hidden}
+        rest = [p for n, p in named if n not in names]
         self.adam = torch.optim.AdamW(
             rest, lr=args.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True if self.is_cuda else None
         )
         dpt_head.resize = resize
         for head in (model.depth_head, model.point_head):
             head.frames_per_chunk = 10**6
-        self.dense_losses = _dense_losses
+        use_fast_blocks(model, compiled=self.is_cuda)
         if self.is_cuda:
-            self._compile()
-
-    def _compile(self) -> None:
-        torch._dynamo.config.recompile_limit = 64
-        torch.set_float32_matmul_precision("high")
-        aggregator = self.model.aggregator
-        blocks = [*aggregator.patch_embed.blocks, *aggregator.frame_blocks, *aggregator.global_blocks]
-        for block in [*blocks, *self.model.camera_head.trunk]:
-            block.compile(dynamic=False)
-        for head in (self.model.depth_head, self.model.point_head):
-            for index in range(1, 5):
-                getattr(head.scratch, f"refinenet{index}").compile(dynamic=False)
-            head.scratch.output_conv2.compile(dynamic=False)
-        raycasting.shade = torch.compile(raycasting.shade, dynamic=False)
-        raycasting.cast = torch.compile(raycasting.cast, dynamic=False)
-        self.dense_losses = torch.compile(_dense_losses, dynamic=False)
+            torch.set_float32_matmul_precision("high")
+            raycasting.shade = torch.compile(raycasting.shade, dynamic=False)
+            raycasting.cast = torch.compile(raycasting.cast, dynamic=False)
+        self.passes: dict[int, Pass] = {}
 
     def _flat_gradients(self) -> Tensor:
         """One buffer that all gradients are views of: one all-reduce, one norm, one zeroing."""
@@ -177,25 +163,24 @@ class Trainer:
         """Steps, judgements and saved states, until time is over."""
         progress, args = self.progress, self.args
         held_out = self._held_out() if self.rank == 0 else None
-        batches, begun_at, step_in_run = self._batches(), progress.seconds, 0
-        started = clock = time.perf_counter()
-        judged = progress.seconds
-        while True:
+        started = time.perf_counter()
+        for num_views in sorted(set(VIEWS_PER_SCENE)):
+            self.passes[num_views] = Pass(self, *next(self._batches(num_views)))
+        self._say(f"ready after {time.perf_counter() - started:.0f} s")
+        batches = self._batches(*VIEWS_PER_SCENE)
+        begun_at = judged = progress.seconds
+        clock, step_in_run, is_over = time.perf_counter(), 0, False
+        while not is_over:
             loss = self._step(*next(batches), step_in_run)
             step_in_run += 1
             progress.step += 1
-            if step_in_run == 2 * len(VIEWS_PER_SCENE) * STEPS_PER_DRAW:
-                clock, progress.seconds = time.perf_counter(), begun_at  # Compiling is no training.
-                print(f"compiled after {clock - started:.0f} s", flush=True)
             if step_in_run % 10 == 0:
                 progress.seconds = begun_at + self._agree(time.perf_counter() - clock)
             is_over = progress.seconds >= min(args.seconds, begun_at + args.at_most)
             if progress.seconds - judged >= args.judge_every or is_over:
                 judged = progress.seconds
                 if self.rank == 0:
-                    self._report(held_out, loss, step_in_run)
-            if is_over:
-                break
+                    self._report(held_out, loss)
         if self.world > 1:
             dist.barrier()
             dist.destroy_process_group()
@@ -208,23 +193,17 @@ class Trainer:
         dist.broadcast(shared, src=0)
         return float(shared)
 
-    def _batches(self):
+    def _batches(self, *views_per_scene: int) -> Iterator[tuple[Rooms, Cameras]]:
         """(rooms, cameras) of one step after the other."""
         while True:
-            for num_views in VIEWS_PER_SCENE:
+            for num_views in views_per_scene:
                 count = self.args.views // num_views
                 rooms, cameras = sample(STEPS_PER_DRAW * count, num_views, self.draw, height=SIZE, width=SIZE)
                 for start in range(0, STEPS_PER_DRAW * count, count):
                     yield tuple(_slice(part, start, count) for part in (rooms, cameras))
 
     def _step(self, rooms: Rooms, cameras: Cameras, step_in_run: int) -> Tensor:
-        with torch.no_grad():
-            views = self._photograph(rooms, cameras)
-            truth = targets(views, cameras)
-        self.gradients.zero_()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_cuda):
-            losses = self._losses(views["rgb"], truth)
-        (CAMERA_WEIGHT * losses[0] + losses[1] + losses[2]).backward()
+        losses = self.passes[cameras.extrinsics.shape[1]](rooms, cameras)
         if self.world > 1:
             dist.all_reduce(self.gradients, op=dist.ReduceOp.AVG if self.is_cuda else dist.ReduceOp.SUM)
         self.gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
@@ -234,32 +213,7 @@ class Trainer:
         for group in self.adam.param_groups:
             group["lr"] = self.args.adam_rate * factor
         self.adam.step()
-        return torch.stack(losses).detach()
-
-    def _photograph(self, rooms: Rooms, cameras: Cameras) -> dict[str, Tensor]:
-        """Render with every view as a room of its own, so that one compiled shape serves all numbers of views."""
-        num_views = cameras.extrinsics.shape[1]
-        each = Rooms(**{name: getattr(rooms, name).repeat_interleave(num_views, 0) for name in Rooms.__slots__})
-        alone = Cameras(
-            extrinsics=cameras.extrinsics.flatten(0, 1)[:, None], intrinsics=cameras.intrinsics.flatten(0, 1)[:, None]
-        )
-        views = raycasting.render(each, alone, SIZE, SIZE)
-        return {name: tensor[:, 0].unflatten(0, (-1, num_views)) for name, tensor in views.items()}
-
-    def _losses(self, rgb: Tensor, truth: dict[str, Tensor]) -> list[Tensor]:
-        """Camera loss of all views, dense losses of half of them."""
-        model = self.model
-        tokens = model.aggregator(rgb, model.kept_layers())
-        poses = model.camera_head(tokens[model.config.aggregator.depth - 1][:, :, 0])
-        frames = rgb.shape[0] * rgb.shape[1]
-        chosen = torch.randperm(frames, device=self.device, generator=self.draw.generator)[: frames // 2]
-        special = model.aggregator.num_special
-        patches = {layer: kept.flatten(0, 1)[chosen, special:][None] for layer, kept in tokens.items()}
-        depth, points = (head(patches, (SIZE, SIZE))[0] for head in (model.depth_head, model.point_head))
-        dense = self.dense_losses(
-            depth, points, truth["depth"].flatten(0, 1)[chosen], truth["points"].flatten(0, 1)[chosen]
-        )
-        return [camera_loss(poses, truth["pose"]), *dense]
+        return losses
 
     def _rate_factor(self, step_in_run: int) -> float:
         left = 1 - self.progress.seconds / self.args.seconds
@@ -269,18 +223,89 @@ class Trainer:
         rooms, cameras = load(self.device)
         return photograph(rooms, cameras), cameras
 
-    def _report(self, held_out: tuple[dict[str, Tensor], Cameras], loss: Tensor, step_in_run: int) -> None:
+    def _report(self, held_out: tuple[dict[str, Tensor], Cameras], loss: Tensor) -> None:
         with torch.compiler.set_stance("force_eager"):
             row = judge(self.model, *held_out)
         names = ("camera_loss", "depth_loss", "point_loss")
         row = {"seconds": round(self.progress.seconds, 1), "step": self.progress.step, **row}
         self.progress.curve.append(row | dict(zip(names, loss.tolist(), strict=True)))
-        print(json.dumps(self.progress.curve[-1]), flush=True)
+        self._say(json.dumps(self.progress.curve[-1]))
         write_state(self.model, vars(self.progress), self.args.out)
 
+    def _say(self, line: str) -> None:
+        if self.rank == 0:
+            print(line, flush=True)
 
-def _dense_losses(depth: Tensor, points: Tensor, true_depth: Tensor, true_points: Tensor) -> tuple[Tensor, Tensor]:
-    return depth_loss(depth, true_depth), point_loss(points, true_points)
+
+class Pass:
+    """Photographs, losses and gradients for one number of views a scene; on a GPU one CUDA graph."""
+
+    def __init__(self, trainer: Trainer, rooms: Rooms, cameras: Cameras) -> None:
+        self.trainer = trainer
+        frames = cameras.extrinsics.shape[0] * cameras.extrinsics.shape[1]
+        self.num_chosen = frames // DENSE_SHARE
+        self.inputs = [t.clone() for t in self._tensors(rooms, cameras)]
+        self.rooms = Rooms(**dict(zip(Rooms.__slots__, self.inputs, strict=False)))
+        self.cameras = Cameras(extrinsics=self.inputs[-2], intrinsics=self.inputs[-1])
+        self.chosen = torch.arange(self.num_chosen, device=trainer.device)
+        self.graph = self._capture() if trainer.is_cuda else None
+
+    @staticmethod
+    def _tensors(rooms: Rooms, cameras: Cameras) -> list[Tensor]:
+        return [getattr(rooms, name) for name in Rooms.__slots__] + [cameras.extrinsics, cameras.intrinsics]
+
+    def __call__(self, rooms: Rooms, cameras: Cameras) -> Tensor:
+        """Leave the gradients of a step in the trainer's buffer, and return the three losses [3]."""
+        torch._foreach_copy_(self.inputs, self._tensors(rooms, cameras))
+        frames = self.num_chosen * DENSE_SHARE
+        chosen = torch.randperm(frames, device=self.trainer.device, generator=self.trainer.draw.generator)
+        self.chosen.copy_(chosen[: self.num_chosen])
+        if self.graph is None:
+            return self._run()
+        self.graph.replay()
+        return self.losses
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.losses = self._run()
+        return graph
+
+    def _run(self) -> Tensor:
+        trainer = self.trainer
+        trainer.gradients.zero_()
+        with torch.no_grad():
+            views = self._photograph()
+            truth = targets(views, self.cameras)
+        with torch.autocast(trainer.device.type, dtype=torch.bfloat16, enabled=trainer.is_cuda):
+            losses = self._losses(views["rgb"], truth)
+        (CAMERA_WEIGHT * losses[0] + losses[1] + losses[2]).backward()
+        return torch.stack(losses).detach()
+
+    def _photograph(self) -> dict[str, Tensor]:
+        """Render with every view as a room of its own, so that one compiled shape serves all numbers of views."""
+        num_views = self.cameras.extrinsics.shape[1]
+        each = Rooms(**{name: getattr(self.rooms, name).repeat_interleave(num_views, 0) for name in Rooms.__slots__})
+        extrinsics, intrinsics = (t.flatten(0, 1)[:, None] for t in (self.cameras.extrinsics, self.cameras.intrinsics))
+        views = raycasting.render(each, Cameras(extrinsics=extrinsics, intrinsics=intrinsics), SIZE, SIZE)
+        return {name: tensor[:, 0].unflatten(0, (-1, num_views)) for name, tensor in views.items()}
+
+    def _losses(self, rgb: Tensor, truth: dict[str, Tensor]) -> list[Tensor]:
+        """Camera loss of all views, dense losses of some of them."""
+        model = self.trainer.model
+        tokens = model.aggregator(rgb, model.kept_layers())
+        poses = model.camera_head(tokens[model.config.aggregator.depth - 1][:, :, 0])
+        special = model.aggregator.num_special
+        patches = {layer: kept.flatten(0, 1)[self.chosen, special:][None] for layer, kept in tokens.items()}
+        depth, points = (head(patches, (SIZE, SIZE))[0] for head in (model.depth_head, model.point_head))
+        true_depth, true_points = (truth[name].flatten(0, 1)[self.chosen] for name in ("depth", "points"))
+        return [camera_loss(poses, truth["pose"]), depth_loss(depth, true_depth), point_loss(points, true_points)]
 
 
 def _slice(batch: Rooms | Cameras, start: int, count: int) -> Rooms | Cameras:
