@@ -76,6 +76,16 @@ def test_the_truth_decides_even_where_the_deviation_from_fp32_is_large_or_small(
     assert losses(with_estimates([row("fp32", 100, 0.0, (0, 0, 0, 0)), better])[1]) == {}
 
 
+def test_a_loss_below_the_last_digit_that_is_shown_is_none_however_regular_it_is():
+    def row(variant, worse):
+        scenes = [scene(0.01, 0.1, 30.0, scene=str(i), truth=truth(worse, i)) for i in range(4)]
+        return MethodRow(variant=variant, outcome="ok", error=None, accuracy=accuracy(variant, scenes))
+
+    _, tiny, plain = with_estimates([row("fp32", 0.0), row("tiny", 0.0009), row("plain", 0.0011)])
+    assert tiny.truth["pose_auc_30"].within_noise is False
+    assert losses(tiny) == {} and set(losses(plain)) == {"pose AUC@30", "depth AbsRel"}
+
+
 def test_one_scene_tells_no_loss_from_noise_so_the_limit_decides(tmp_path):
     text = collect(*sample_results.write_known_run(tmp_path, 1)).recommendation
     assert "truth" not in text and "at most 0.01" in text

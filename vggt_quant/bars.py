@@ -7,7 +7,7 @@ differ in lightness too, and nothing is told by colour alone.
 from matplotlib.axes import Axes
 
 from vggt_quant.results import Estimate, MethodRow
-from vggt_quant.row_values import REFERENCE_VARIANT
+from vggt_quant.row_values import REFERENCE_VARIANT, is_as_fp32
 
 BAR = "#0072B2"
 REFERENCE_BAR = "#8C8C8C"
@@ -103,7 +103,7 @@ def series(
 
 def noise_mark(estimate: Estimate) -> str:
     """Behind a figure that is no different from fp32's within the noise: intervals overlap where differences do not."""
-    return " ~" if estimate.within_noise else ""
+    return " ~" if is_as_fp32(estimate) else ""
 
 
 def value_label(axes: Axes, place: float, x: float, text: str) -> None:

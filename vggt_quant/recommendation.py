@@ -4,10 +4,10 @@ Only variants that finished are named, and times are compared on one device only
 of the runs) overlap are within the noise and count as equal.
 
 The best trade is the variant with the smallest product of checkpoint bytes and latency among those that are good
-enough. Where the ground truth of several scenes is known, these are the ones that lose nothing against fp32 beyond the
-noise of the scenes, in any of `LOSSES`. Elsewhere they are those that no other beats in size, time and depth error at
-once (the Pareto front), with a depth error of at most `DEPTH_LIMIT`. With random weights accuracy takes no part: it
-shows that the arithmetic is right, not how good a method is.
+enough. Where the ground truth of several scenes is known, these are the ones that lose nothing against fp32 in any of
+`LOSSES`, beyond the noise of the scenes and the last digit shown. Elsewhere they are those that no other beats in size,
+time and depth error at once (the Pareto front), with a depth error of at most `DEPTH_LIMIT`. With random weights
+accuracy takes no part: it shows that the arithmetic is right, not how good a method is.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from vggt_quant.row_values import (
     find_variant,
     format_bytes,
     format_number,
+    is_as_fp32,
     is_on_other_device,
     latency_box_ms,
     latency_ms,
@@ -82,7 +83,7 @@ def losses(row: MethodRow) -> dict[str, float]:
     found = {}
     for loss in LOSSES:
         difference = _difference(row, loss)
-        if difference and difference > 0 and not row.truth[loss.figure].within_noise:
+        if difference and difference > 0 and not is_as_fp32(row.truth[loss.figure]):
             found[loss.title] = difference
     return found
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vggt_quant.results import ComparisonReport, Estimate
-from vggt_quant.row_values import REFERENCE_VARIANT, is_random, truth_scenes
+from vggt_quant.row_values import REFERENCE_VARIANT, is_as_fp32, is_random, truth_scenes
 from vggt_quant.text_table import lay_out
 
 CONTROL = "constant_depth_abs_rel"
@@ -12,12 +12,11 @@ SAME_AS_FP32 = "~"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A figure of `TruthAccuracy` and how it is shown: its value times `scale`."""
+    """A figure of `TruthAccuracy`, shown a hundredfold: shares in per cent, metres in centimetres."""
 
     figure: str
     title: str
     unit: str
-    scale: float = 100
 
 
 COLUMNS = (
@@ -47,29 +46,38 @@ def _title(num_scenes: int) -> str:
 
 
 def _table(report: ComparisonReport) -> list[str]:
-    shown = [column for column in COLUMNS if any(column.figure in row.truth for row in report.methods)]
-    names, cells = ["", "variant"], [[column.title for column in shown], [column.unit for column in shown]]
-    for row in report.methods:
-        names.append(row.variant)
-        cells.append([_cell(row.truth.get(column.figure), column) for column in shown])
+    names = ["", "variant", *(row.variant for row in report.methods)]
     control = next((row.truth[CONTROL] for row in report.methods if CONTROL in row.truth), None)
-    if control:
-        names.append("same depth everywhere")
-        cells.append([_cell(control, column, is_control=True) for column in shown])
-    return lay_out(names, cells, [""] * len(names), header=2)
+    names += ["same depth everywhere"] if control else []
+    shown = [_cells(column, report, control) for column in COLUMNS if _has(column, report)]
+    return lay_out(names, [list(line) for line in zip(*shown, strict=True)], [""] * len(names), header=2)
 
 
-def _cell(estimate: Estimate | None, column: Column, *, is_control: bool = False) -> str:
+def _has(column: Column, report: ComparisonReport) -> bool:
+    return any(column.figure in row.truth for row in report.methods)
+
+
+def _cells(column: Column, report: ComparisonReport, control: Estimate | None) -> list[str]:
+    """A column: title, unit, a cell for each variant, and one for the control if there is any."""
+    estimates = [row.truth.get(column.figure) for row in report.methods]
+    digits = 0 if max(_width(estimate) for estimate in estimates if estimate) >= 4 else 1
+    estimates += [control if column.figure == "depth_abs_rel" else None] if control else []
+    return [column.title, column.unit, *(_cell(estimate, digits=digits) for estimate in estimates)]
+
+
+def _width(estimate: Estimate) -> float:
+    return 0.0 if estimate.low is None or estimate.high is None else 100 * (estimate.high - estimate.low)
+
+
+def _cell(estimate: Estimate | None, *, digits: int) -> str:
     """`76.1 [70–82]~`; the place of the mark stays empty without it, so that figures stand below each other."""
-    if estimate is None or (is_control and column.figure != "depth_abs_rel"):
+    if estimate is None:
         return "- "
-    mark = SAME_AS_FP32 if estimate.within_noise and not is_control else " "
-    mean = column.scale * estimate.mean
-    if estimate.low is None or estimate.high is None:
-        return f"{mean:.1f}{mark}"
-    low, high = column.scale * estimate.low, column.scale * estimate.high
-    digits = 0 if high - low >= 4 else 1
-    return f"{mean:.1f} [{low:.{digits}f}–{high:.{digits}f}]{mark}"
+    mark = SAME_AS_FP32 if is_as_fp32(estimate) else " "
+    interval = ""
+    if estimate.low is not None and estimate.high is not None:
+        interval = f" [{100 * estimate.low:.{digits}f}–{100 * estimate.high:.{digits}f}]"
+    return f"{100 * estimate.mean:.1f}{interval}{mark}"
 
 
 def _legend(report: ComparisonReport, num_scenes: int) -> list[str]:
@@ -78,8 +86,8 @@ def _legend(report: ComparisonReport, num_scenes: int) -> list[str]:
         "Points: after the best similarity. Point error: the model's own points. Cloud error: its depth and cameras.",
     ]
     if any(estimate.within_noise is not None for row in report.methods for estimate in row.truth.values()):
-        noise = f"{SAME_AS_FP32} no different from {REFERENCE_VARIANT} within the noise of these {num_scenes} scenes"
-        lines = [f"↑ more is better, ↓ less is better. {noise}.", *lines]
+        noise = f"no different from {REFERENCE_VARIANT} within the noise of these {num_scenes} scenes or the last digit"
+        lines = [f"↑ more is better, ↓ less is better, {SAME_AS_FP32} {noise}.", *lines]
     return [*lines, *_fewer_scenes(report, num_scenes)]
 
 

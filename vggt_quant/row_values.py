@@ -6,10 +6,13 @@ Every function answers None where the row has no such number, so a failed varian
 from collections import Counter
 from collections.abc import Callable
 
-from vggt_quant.results import ComparisonReport, MethodRow, SceneAccuracy, SpeedResult
+from vggt_quant.results import ComparisonReport, Estimate, MethodRow, SceneAccuracy, SpeedResult
 
 REFERENCE_VARIANT = "fp32"
 BF16_VARIANT = "bf16"
+LAST_DIGIT = 0.001
+"""0.1 % or 0.1 cm, the last digit that is shown of a figure against the truth: a smaller difference is none to people,
+even where it is so regular that statistics see it."""
 
 
 def checkpoint_bytes(row: MethodRow) -> int | None:
@@ -59,6 +62,13 @@ def is_identical(row: MethodRow) -> bool:
 def truth_scenes(rows: list[MethodRow]) -> list[str]:
     """The scenes in which any of the rows is held against the ground truth."""
     return list(dict.fromkeys(scene.scene for row in rows for scene in _scenes(row) if scene.truth))
+
+
+def is_as_fp32(estimate: Estimate) -> bool | None:
+    """Whether a figure is fp32's within the noise of the scenes or the last digit shown; None if nothing tells."""
+    if estimate.within_noise is None or estimate.difference is None:
+        return None
+    return estimate.within_noise or abs(estimate.difference) < LAST_DIGIT
 
 
 def speed_device(row: MethodRow) -> str | None:
