@@ -54,6 +54,9 @@ def test_every_scene_has_a_row_with_its_deviation_and_its_truth(known, tmp_path)
         assert 0 < scene.depth_abs_rel < scene.truth.depth_abs_rel
         assert all(value is not None for value in dataclasses.asdict(scene.truth).values())
         assert (scene.truth.unit, scene.truth.num_pairs, scene.truth.depth_valid_share) == ("metre", 1, 1.0)
+    fp32 = measured(prepare_model("nano-random"), known, tmp_path, "fp32")
+    for scene, unquantized in zip(result.scenes, fp32.scenes, strict=True):
+        assert scene.truth.depth_abs_rel != unquantized.truth.depth_abs_rel, "its own outputs are judged"
     assert result.scenes[0].truth.constant_depth_abs_rel != result.scenes[1].truth.constant_depth_abs_rel
     write(result, tmp_path / "result.json")
     assert read(AccuracyResult, tmp_path / "result.json") == result

@@ -55,8 +55,10 @@ def test_a_new_scene_leaves_the_others_outputs_in_the_cache(tmp_path):
     write_known_scenes(tmp_path / "more", "hall")
     shutil.move(tmp_path / "more" / "hall", tmp_path / "scenes")
     three = prepare_images(str(tmp_path / "scenes"), tmp_path / "images", size=112, mode="crop")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "reference").iterdir()}
     made = make_reference(nano, three, tmp_path / "cache", "cpu")
     assert [(scene.scene, scene.cached) for scene in made.scenes] == [("court", True), ("hall", False), ("tower", True)]
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "and nothing was computed anew"
 
 
 def test_damaged_outputs_in_the_cache_are_made_again(images, tmp_path, caplog):
