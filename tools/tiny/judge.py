@@ -1,4 +1,4 @@
-"""The judgement during training, all scenes at once on the training's device; `evaluate.py` makes the figures to quote."""
+"""The judgement during training, all scenes at once; `evaluate.py` makes the figures to quote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vggt_quant.geometry import direction_angle, invert_rigid, pose_to_cameras, rotation_angle
-from vggt_quant.raycasting import Cameras
+from vggt_quant.synthetic.raycasting import Cameras
 
 
 @torch.no_grad()

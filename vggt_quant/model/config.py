@@ -370,19 +370,14 @@ def _small() -> VGGTConfig:
     )  # fmt: skip
 
 
-def _tiny() -> VGGTConfig:
-    """The trained model that ships with the package; widths are multiples of 128 for the sake of groups of 128."""
-    levels = {"dim_in": 512, "out_channels": (64, 128, 128, 128), "intermediate_layer_idx": (1, 2, 3, 4)}
+def _tiny() -> VGGTConfig:  # The trained model in `tiny/`: multiples of 128, so that groups of 128 are whole.
+    levels = dict(dim_in=512, features=64, out_channels=(64, 128, 128, 128), intermediate_layer_idx=(1, 2, 3, 4))
     return VGGTConfig(
-        img_size=112,
-        embed_dim=256,
-        patch_embed=PatchEmbedConfig(depth=2, num_heads=4),
-        aggregator=AggregatorConfig(depth=5, num_heads=4, init_values=0.3),
+        img_size=112, embed_dim=256, patch_embed=PatchEmbedConfig(depth=2, num_heads=4),
+        aggregator=AggregatorConfig(depth=5, num_heads=4, init_values=0.3), track_head=None,
         camera_head=CameraHeadConfig(dim_in=512, trunk_depth=1, num_heads=8, init_values=0.3),
-        depth_head=_dense("exp", 2, {"features": 64, **levels}),
-        point_head=_dense("inv_log", 4, {"features": 64, **levels}),
-        track_head=None,
-    )
+        depth_head=_dense("exp", 2, levels), point_head=_dense("inv_log", 4, levels),
+    )  # fmt: skip
 
 
 def _nano() -> VGGTConfig:

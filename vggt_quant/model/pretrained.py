@@ -7,6 +7,8 @@ tensors over without a copy. A name is one of:
 - a hub model such as "facebook/VGGT-1B": config.json and model.safetensors, shards, or model.pt;
 - a local file: .safetensors, .pt, .pth or .bin; a config.json beside it gives the sizes, else they are VGGT-1B's;
 - a local folder with the same files as a hub model;
+- "tiny", the small trained model that is part of this package, or "tiny-outliers", its twin with heavy-tailed
+  activations (see `outliers`);
 - a named configuration with seeded random weights: "small-random", "nano-random:7", "vggt-1b-random".
 
 Memory: files are mapped privately, so float32 weights on a CPU live in the page cache, are read when first used, and
@@ -20,7 +22,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -30,6 +32,7 @@ from torch import Tensor
 
 from vggt_quant.model.config import NAMED, VGGTConfig
 from vggt_quant.model.hub import HubFile, WeightsError, fetch, sha256_of_file
+from vggt_quant.model.outliers import SEED, inject_outliers
 from vggt_quant.model.random_weights import random_sha256, random_state
 from vggt_quant.model.vggt import VGGT
 
@@ -37,6 +40,10 @@ CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", INDEX_FILE, "model.pt")
 """What a folder or a hub model may hold, best first."""
+
+TINY_FOLDER = Path(__file__).parent / "tiny"
+BUNDLED: dict[str, int | None] = {"tiny": None, "tiny-outliers": SEED}
+"""Models that are part of this package; the number is the seed of a twin's outliers."""
 
 PICKLED = (".pt", ".pth", ".bin")
 WRAPPERS = ("model", "state_dict")
@@ -51,11 +58,12 @@ class ModelSource:
 
     Attributes:
         name: as the user wrote it.
-        kind: "hub", "file", "folder" or "random".
+        kind: "bundled", "hub", "file", "folder" or "random".
         config: the model's sizes.
         paths: the weight files, in the order in which they are read; none for random weights.
         random_seed: the seed of random weights, else None.
         revision: the commit of a hub model, else None.
+        outlier_seed: the seed of the outliers that are added when the weights are read, else None.
     """
 
     name: str
@@ -64,6 +72,7 @@ class ModelSource:
     paths: tuple[Path, ...] = ()
     random_seed: int | None = None
     revision: str | None = None
+    outlier_seed: int | None = None
 
     @property
     def label(self) -> str:
@@ -83,6 +92,8 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, offline: b
         WeightsError: nothing is there, it cannot be fetched, or its sizes are not a VGGT's.
     """
     name, path = str(name_or_path), Path(name_or_path).expanduser()
+    if name in BUNDLED:
+        return replace(_resolve_folder(name, TINY_FOLDER), kind="bundled", outlier_seed=BUNDLED[name])
     if name and path.is_dir():
         return _resolve_folder(name, path)
     if path.is_file():
@@ -93,10 +104,10 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, offline: b
         return hub_source(name, revision, lambda file, commit: fetch(name, file, revision=commit, offline=offline))
     if "/" in name or name.startswith(("~", ".")) or _is_weight_file(path):
         raise WeightsError(f"There is no file or folder {name!r}; check the path.")
-    choices = ", ".join(f"{key}-random" for key in NAMED)
+    choices = ", ".join([*BUNDLED, *(f"{key}-random" for key in NAMED)])
     raise WeightsError(
         f"There is no model {name!r}; give a hub model such as facebook/VGGT-1B, a file (.safetensors, "
-        f"{', '.join(PICKLED)}), a folder with {WEIGHT_FILES[0]} or model.pt, or random weights: {choices} "
+        f"{', '.join(PICKLED)}), a folder with {WEIGHT_FILES[0]} or model.pt, or one of {choices} "
         "(with a seed: small-random:7)."
     )
 
@@ -116,6 +127,8 @@ def weights_sha256(source: ModelSource) -> str:
         digests = [sha256_of_file(path) for path in source.paths]
     except OSError as error:
         raise WeightsError(f"Cannot read {error.filename}: {error.strerror}.") from error
+    if source.outlier_seed is not None:
+        digests.append(f"outliers {source.outlier_seed}")
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
@@ -133,7 +146,7 @@ def load_state(source: ModelSource) -> dict[str, Tensor]:
         if twice := state.keys() & part.keys():
             raise WeightsError(f"{path} repeats tensors of another shard, such as {min(twice)!r}; fetch it again.")
         state |= part
-    return state
+    return state if source.outlier_seed is None else inject_outliers(state, seed=source.outlier_seed)
 
 
 def load_pretrained(source: ModelSource, device: str | torch.device = "cpu") -> VGGT:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vggt_quant.textures import noise, pattern_shares
+from vggt_quant.synthetic.textures import noise, pattern_shares
 
 NEAR = 1e-3
 """Metres along a ray that count as its start, so that a shadow ray does not meet its own surface."""

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vggt_quant.geometry import quaternion_to_matrix
-from vggt_quant.raycasting import Cameras, Rooms
-from vggt_quant.textures import PATTERNS
+from vggt_quant.synthetic.raycasting import Cameras, Rooms
+from vggt_quant.synthetic.textures import PATTERNS
 
 MAX_OBJECTS = 14
 FOV_DEGREES = (45.0, 75.0)
@@ -137,7 +137,7 @@ def place_cameras(rooms: Rooms, num_views: int, draw: Draw, *, height: int, widt
 
 
 def look_at(positions: Tensor, targets: Tensor, roll: Tensor) -> Tensor:
-    """Extrinsics [..., 3, 4] of cameras at positions [..., 3] with targets [..., 3] in their centre, rolled (radians)."""
+    """Extrinsics [..., 3, 4] of cameras at positions [..., 3] that look at targets [..., 3]; roll in radians."""
     forward = normalize(targets - positions, dim=-1)
     up = torch.tensor([0.0, 0.0, 1.0], dtype=positions.dtype, device=positions.device).expand_as(forward)
     right = normalize(torch.linalg.cross(forward, up), dim=-1)
