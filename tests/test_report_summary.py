@@ -100,8 +100,8 @@ def test_scenes_to_calibrate_with_are_named_and_said_to_be_others(run):
     scenes = [dataclasses.replace(sample_results.SCENE, name=f"room_{place}") for place in (1000, 1001, 1002)]
     calibration = dataclasses.replace(sample_results.IMAGES, folder="drawn", scenes=scenes)
     text = summary(dataclasses.replace(collect(*run), calibration=calibration))
-    assert "24 of 350 x 518 pixels (crop) in 3 rooms drawn by this project, room_1000 to room_1002" in text
-    assert "no photo of them is compared on" in " ".join(text.split())
+    assert "24 of 350 x 518 pixels (crop) in 3 drawn rooms, room_1000 to room_1002" in text
+    assert "none of their photos is compared on" in " ".join(text.split())
 
 
 def test_rows_of_another_device_and_notes_have_footnotes(run):

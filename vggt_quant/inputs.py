@@ -118,7 +118,8 @@ def describe_scenes(images: ImagesResult) -> str:
         skipped = tuple((Path(file.path), file.reason) for file in scene.skipped)
         return describe(FoundImages(paths=tuple(map(Path, scene.paths)), folder=Path(scene.folder), skipped=skipped))
     num_photos = sum(len(scene.paths) for scene in images.scenes)
-    return f"{num_photos} photos of {len(images.scenes)} scenes in {images.folder}, first {images.scenes[0].name}"
+    where = "drawn rooms" if images.folder == DRAWN else f"scenes in {images.folder}"
+    return f"{num_photos} photos of {len(images.scenes)} {where}, first {images.scenes[0].name}"
 
 
 def _prepare_scene(folder: Path, out: Path, *, size: int, mode: str, max_images: int | None) -> SceneImages:

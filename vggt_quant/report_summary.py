@@ -69,7 +69,7 @@ def _heading(report: ComparisonReport) -> list[str]:
     if report.images:
         lines.append(f"images    {_describe_scenes(report.images)}")
     if report.calibration:
-        lines.append(f"calibrate {_describe_scenes(report.calibration)}; no photo of them is compared on")
+        lines.append(f"calibrate {_describe_scenes(report.calibration)}; none of their photos is compared on")
     provenance = _main_provenance(report)
     if provenance:
         lines += [f"device    {_describe_device(provenance)}", f"software  {_describe_software(provenance)}"]
@@ -83,7 +83,7 @@ def _describe_scenes(images: ImagesResult) -> str:
     if not others:
         return f"{first.shape[0]} {_size_of(images)} from {first.folder}{end}"
     count = sum(scene.shape[0] for scene in images.scenes)
-    where = "rooms drawn by this project" if images.folder == "drawn" else f"scenes in {images.folder}"
+    where = "drawn rooms" if images.folder == "drawn" else f"scenes in {images.folder}"
     return f"{count} {_size_of(images)} in {len(images.scenes)} {where}, {first.name} to {others[-1].name}{end}"
 
 
