@@ -3,7 +3,7 @@
 import pytest
 from workflow_project import Project, rules
 
-from vggt_quant.results import Status, read
+from vggt_quant.results import ImagesResult, Status, read
 
 pytestmark = pytest.mark.workflow
 
@@ -21,6 +21,16 @@ def test_scenes_are_never_compared_on_and_calibrated_with(project):
     error = read(Status, project.run / "both" / "logs" / "calibration.status.json").error
     assert error.kind == "input" and "calibration scene court shares the photo" in error.message
     assert not (project.run / "both" / "calibration.json").exists()
+
+
+def test_photos_survive_results_in_their_own_folder(project):
+    """A scene in ETH3D's layout has a folder `images` of its own."""
+    court = project.scenes / "court"
+    photos = {path: path.read_bytes() for path in (court / "images").rglob("*.PNG")}
+    process = project.snakemake("--config", f"results_dir={court}", f"images={{folder: {court}}}", "--", "images")
+    assert process.returncode == 0, process.stderr
+    assert {path: path.read_bytes() for path in photos} == photos
+    assert [scene.paths for scene in read(ImagesResult, court / "images.json").scenes] == [sorted(map(str, photos))]
 
 
 @pytest.mark.parametrize(("folder", "expected"), [("drawn", True), ("none", False)])

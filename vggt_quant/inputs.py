@@ -69,7 +69,7 @@ def prepare_images(
 
     Args:
         folder: Photos, a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes, or "drawn".
-        out: Folder for the tensors that the model will see, one file a scene; drawn rooms go into a folder beside it.
+        out: Folder for the tensors that the model will see, one file a scene, and for the rooms that are drawn.
         size: Width (and largest height) in pixels, the model's `img_size`.
         mode: "crop" or "pad", as VGGT's preprocessing.
         max_images: Take at most so many photos of a scene; None takes all (of drawn ones, four).
@@ -81,7 +81,7 @@ def prepare_images(
     """
     if folder == DRAWN:
         folders = synthetic.draw_scenes(
-            out.with_name(f"{out.name}_{DRAWN}"),
+            out / DRAWN,
             num_scenes=max_scenes or rooms.default,
             num_views=max_images or VIEWS,
             size=size,

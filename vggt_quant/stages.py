@@ -42,13 +42,13 @@ def model(args: Namespace) -> ModelResult:
 
 def images(args: Namespace) -> ImagesResult:
     """Which scenes are compared on."""
-    return _log(inputs.prepare_images(args.image_folder, _tensors(args), **_image_settings(args)))
+    return _log(inputs.prepare_images(args.image_folder, _prepared(args), **_image_settings(args)))
 
 
 def calibration(args: Namespace) -> ImagesResult:
     """Which scenes methods may learn from."""
     compared_on = read(ImagesResult, args.images)
-    return _log(inputs.prepare_calibration(args.image_folder, _tensors(args), compared_on, **_image_settings(args)))
+    return _log(inputs.prepare_calibration(args.image_folder, _prepared(args), compared_on, **_image_settings(args)))
 
 
 def reference(args: Namespace) -> ReferenceResult:
@@ -107,9 +107,9 @@ def _model(value: str) -> ModelResult:
     return read(ModelResult, value) if value.endswith(".json") else inputs.prepare_model(value)
 
 
-def _tensors(args: Namespace) -> Path:
+def _prepared(args: Namespace) -> Path:
     """The folder for preprocessed scenes: beside the result file, or else a temporary one that stays."""
-    return args.out.with_suffix("") if args.out else Path(tempfile.mkdtemp()) / args.command
+    return args.out.with_name(f"{args.out.stem}_prepared") if args.out else Path(tempfile.mkdtemp()) / args.command
 
 
 def _image_settings(args: Namespace) -> dict[str, Any]:

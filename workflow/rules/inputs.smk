@@ -24,7 +24,8 @@ rule images:
         model=result("model.json"),
     output:
         result=result("images.json"),
-        tensors=directory(result("images")),
+        # Snakemake empties this folder first, so it has a name that no folder of photos has.
+        prepared=directory(result("images_prepared")),
     log:
         out=f"{LOGS}/images.log",
         status=f"{LOGS}/images.status.json",
@@ -49,7 +50,7 @@ if CALIBRATION:
             images=result("images.json"),
         output:
             result=CALIBRATION,
-            tensors=directory(result("calibration")),
+            prepared=directory(result("calibration_prepared")),
         log:
             out=f"{LOGS}/calibration.log",
             status=f"{LOGS}/calibration.status.json",
