@@ -215,7 +215,7 @@ def _device(command: argparse.ArgumentParser) -> None:
 
 
 _MODEL = (
-    "a hub id, a weight file or folder, model.json of `vggt-quant model`, "
+    "a hub id, a weight file or folder, model.json of `vggt-quant model`, tiny (small, trained, in the package), "
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )
 _FOLDER = (
