@@ -77,6 +77,7 @@ def test_one_scene_has_no_interval_and_that_is_said(tmp_path):
     lines = truth_lines(summary(collect(*sample_results.write_known_run(tmp_path, 1))))
     assert "one scene (too few for intervals" in lines[0]
     assert not any("[" in line or "~" in line for line in lines[: lines.index("", 2)])
+    assert "↑ more is better, ↓ less is better." in lines
 
 
 def test_figures_that_stand_on_fewer_scenes_are_named(tmp_path):

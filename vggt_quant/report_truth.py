@@ -81,13 +81,15 @@ def _cell(estimate: Estimate | None, *, digits: int) -> str:
 
 
 def _legend(report: ComparisonReport, num_scenes: int) -> list[str]:
+    mark = ""
+    if any(estimate.within_noise is not None for row in report.methods for estimate in row.truth.values()):
+        noise = f"within the noise of these {num_scenes} scenes or the last digit"
+        mark = f", {SAME_AS_FP32} no different from {REFERENCE_VARIANT} {noise}"
     lines = [
+        f"↑ more is better, ↓ less is better{mark}.",
         "AUC: camera poses of all pairs of images, errors up to 30 (5) degrees count. Depth: after one scale a scene.",
         "Points: after the best similarity. Point error: the model's own points. Cloud error: its depth and cameras.",
     ]
-    if any(estimate.within_noise is not None for row in report.methods for estimate in row.truth.values()):
-        noise = f"no different from {REFERENCE_VARIANT} within the noise of these {num_scenes} scenes or the last digit"
-        lines = [f"↑ more is better, ↓ less is better, {SAME_AS_FP32} {noise}.", *lines]
     return [*lines, *_fewer_scenes(report, num_scenes)]
 
 
