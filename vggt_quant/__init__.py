@@ -1,7 +1,7 @@
 """vggt_quant: quantize VGGT by every method that matters, and measure each.
 
     import vggt_quant
-    model = vggt_quant.load("facebook/VGGT-1B")                  # or a packed checkpoint, a folder, "small-random"
+    model = vggt_quant.load("facebook/VGGT-1B")                  # or a packed checkpoint, a folder, "tiny"
     vggt_quant.quantize_model(model, "int4_group128")            # in place; works on any module with Linears
     vggt_quant.save(model, "vggt-int4.safetensors")              # two weights in a byte, also on disk
     outputs = vggt_quant.load("vggt-int4.safetensors", device="cuda")(images)

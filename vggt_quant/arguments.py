@@ -48,8 +48,7 @@ def _compare(commands: argparse._SubParsersAction) -> None:
     _limits(command)
     command.add_argument(
         "--calibration-folder",
-        default="drawn",
-        help="scenes for methods that calibrate, likewise, or none (default: %(default)s, 8 other rooms)",
+        help="scenes for methods that calibrate, likewise, or none (default: for drawn rooms 8 others, else none)",
     )
     command.add_argument(
         "--output-dir", type=Path, default=Path("results"), help="where the report goes (default: results)"
@@ -216,6 +215,7 @@ def _device(command: argparse.ArgumentParser) -> None:
 
 _MODEL = (
     "a hub id, a weight file or folder, model.json of `vggt-quant model`, tiny (small, trained, in the package), "
+    "tiny (small and trained, in this package), tiny-outliers (its twin with heavy-tailed activations), "
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )
 _FOLDER = (

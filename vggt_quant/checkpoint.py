@@ -91,8 +91,8 @@ def load(name_or_path: Path | str, *, device: str | torch.device = "cpu") -> VGG
     """Open a model by whatever names it, ready to run: eval mode, no gradients.
 
     Args:
-        name_or_path: A packed checkpoint, a hub id ("facebook/VGGT-1B"), a weight file or folder, or a small model with
-            seeded random weights ("small-random"). A folder or hub model may also hold a packed checkpoint.
+        name_or_path: A packed checkpoint, a hub id ("facebook/VGGT-1B"), a weight file or folder, the small trained
+            model ("tiny"), or seeded random weights ("small-random"). A folder or hub model may also hold a packed checkpoint.
         device: Where its tensors go.
 
     Raises:

@@ -54,7 +54,9 @@ def configuration(args: Namespace) -> dict:
         raise ValueError(f"There is no method {', '.join(unknown)}; there are {', '.join(variants)}.")
     machine.resolve_device(args.device)
     _expect_folder("--image-folder", args.image_folder, "drawn")
-    _expect_folder("--calibration-folder", args.calibration_folder, "drawn", "none")
+    # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
+    calibration = args.calibration_folder or ("drawn" if args.image_folder == "drawn" else "none")
+    _expect_folder("--calibration-folder", calibration, "drawn", "none")
     return {
         "model": _absolute(args.model_name),
         "images": {
@@ -64,7 +66,7 @@ def configuration(args: Namespace) -> dict:
             "mode": args.image_mode,
         },
         "calibration": {
-            "folder": None if args.calibration_folder == "none" else _absolute(args.calibration_folder),
+            "folder": None if calibration == "none" else _absolute(calibration),
         },
         "device": args.device,
         "methods": list(dict.fromkeys(methods)) if methods else None,
