@@ -92,7 +92,8 @@ def load(name_or_path: Path | str, *, device: str | torch.device = "cpu") -> VGG
 
     Args:
         name_or_path: A packed checkpoint, a hub id ("facebook/VGGT-1B"), a weight file or folder, the small trained
-            model ("tiny"), or seeded random weights ("small-random"). A folder or hub model may also hold a packed checkpoint.
+            model ("tiny"), or seeded random weights ("small-random"). A folder or hub model may also hold a packed
+            checkpoint.
         device: Where its tensors go.
 
     Raises:
