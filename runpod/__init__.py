@@ -1,0 +1,16 @@
+"""vggt_quant on RunPod: image template, pod settings, prices, and a client for RunPod's REST API v2.
+
+Run it from a checkout; it needs Python 3.11 and nothing else:
+
+    export RUNPOD_API_KEY=...
+    python -m runpod template apply --image ghcr.io/you/vggt_quant:0.1.0
+    python -m runpod volume create
+    python -m runpod gpus
+    python -m runpod pod up --dry-run
+    python -m runpod pod up --env VGGT_METHODS=bf16,int8_symmetric --secret HF_TOKEN=hf_token
+    python -m runpod status
+    python -m runpod logs --follow
+    python -m runpod down
+
+It is no relative of the package of that name on PyPI, which speaks to the older GraphQL interface.
+"""

@@ -1,0 +1,158 @@
+"""What a user edits: template.json (RunPod's own fields), pod.json (what to rent), and the variables of one pod."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent
+AUTO_STOP = ("stop", "terminate", "no")
+SMALLEST_VOLUME_GB, LARGEST_VOLUME_GB = 10, 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeSettings:
+    """The network volume that keeps models, checkpoints and results when pods are gone."""
+
+    name: str
+    size: int
+    """GB; grows only."""
+    dataCenter: str  # noqa: N815 - RunPod's spelling
+    """Where it lies for good, and with it its pods."""
+    path: str = "/workspace"
+    """Where a pod sees it."""
+
+    def __post_init__(self):
+        if not SMALLEST_VOLUME_GB <= self.size <= LARGEST_VOLUME_GB:
+            raise ValueError(f"A volume of {self.size} GB is impossible; choose 10 to 4096 GB.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PodSettings:
+    """What to rent. The keys of pod.json are these fields."""
+
+    name: str
+    """Name of the run, which its pod bears."""
+    template: str
+    """Name of the template, see `template apply`."""
+    volume: VolumeSettings
+    gpus: list[str]
+    """RunPod's GPU ids, tried in this order until one can be had."""
+    gpuCount: int = 1  # noqa: N815
+    minCudaVersion: str = "13.0"  # noqa: N815
+    """The oldest driver that may be given: the image holds a CUDA 13.0 build of torch."""
+    cloud: str = "SECURE"
+    """Network volumes exist in the secure cloud only."""
+    env: dict[str, str]
+    """Variables beyond, or instead of, the template's."""
+
+    def __post_init__(self):
+        if not self.gpus:
+            raise ValueError("No GPU is named; list at least one id in pod.json's gpus or give --gpu.")
+        if self.gpuCount < 1:
+            raise ValueError(f"gpuCount is {self.gpuCount}; choose 1 or more.")
+        if self.cloud != "SECURE":
+            raise ValueError(f"cloud is {self.cloud!r}; network volumes need SECURE.")
+        if not re.fullmatch(r"\d+\.\d+", self.minCudaVersion):
+            raise ValueError(f"minCudaVersion is {self.minCudaVersion!r}; write it like 13.0.")
+        auto_stop = self.env.get("VGGT_AUTO_STOP", "no")
+        if auto_stop not in AUTO_STOP:
+            raise ValueError(f"VGGT_AUTO_STOP is {auto_stop!r}; choose {', '.join(AUTO_STOP)}.")
+
+
+def read_pod(path: Path) -> PodSettings:
+    """Read pod.json.
+
+    Raises:
+        ValueError: not readable, unknown or missing keys, wrong types or impossible values.
+    """
+    data = read_json(path)
+    _check_keys(path, "", data, PodSettings, {"gpus": list, "env": dict, "gpuCount": int, "volume": dict})
+    _check_keys(path, "volume.", data["volume"], VolumeSettings, {"size": int})
+    for where, texts in (("gpus", data["gpus"]), ("env", data["env"].values())):
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: {where} holds something that is no text; put its values in quotes.")
+    return PodSettings(**{**data, "volume": VolumeSettings(**data["volume"])})
+
+
+def read_template(path: Path, image: str | None) -> dict[str, Any]:
+    """Read template.json, with another image if one is given.
+
+    Raises:
+        ValueError: not readable, or no name or image.
+    """
+    template = read_json(path)
+    if image:
+        template["image"] = image
+    for key in ("name", "image"):
+        if not isinstance(template.get(key), str) or not template[key]:
+            raise ValueError(f"{path}: {key} is {template.get(key)!r}; give it a name in quotes.")
+    return template
+
+
+def check_image(image: str) -> None:
+    """Refuse the image that nobody has.
+
+    Raises:
+        ValueError: the owner is still the placeholder.
+    """
+    if "OWNER" in image:
+        raise ValueError(f"The image is {image!r}; push yours and name it in template.json or by --image.")
+
+
+def variables(assignments: Iterable[str], secrets: Iterable[str]) -> dict[str, str]:
+    """Environment variables from --env NAME=VALUE and --secret NAME=secret.
+
+    A secret is a reference that RunPod resolves in the pod; its value never passes through here.
+
+    Raises:
+        ValueError: no `=`, or a name that no variable or secret can have.
+    """
+    env = dict(_split("--env", text) for text in assignments)
+    for name, secret in (_split("--secret", text) for text in secrets):
+        if not re.fullmatch(r"\w+", secret, re.ASCII):
+            # What stands there may be the secret itself: do not repeat it.
+            raise ValueError(f"--secret {name}=... wants the name of a secret in RunPod's console, not its value.")
+        env[name] = f"{{{{ RUNPOD_SECRET_{secret} }}}}"
+    return env
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: it cannot be read or is no object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); name another file.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); correct it there.") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no JSON object; begin it with a brace.")
+    return data
+
+
+def _check_keys(path: Path, prefix: str, data: dict[str, Any], kind: type, types: dict[str, type]) -> None:
+    known = {field.name: field for field in fields(kind)}
+    for key, value in data.items():
+        if key not in known:
+            raise ValueError(f"{path}: {prefix}{key} is unknown; choose from {', '.join(known)}.")
+        wanted = types.get(key, str)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ValueError(f"{path}: {prefix}{key} is {value!r}; it must be of type {wanted.__name__}.")
+    optional = {"path", "gpuCount", "minCudaVersion", "cloud"}
+    missing = [key for key in known if key not in data and key not in optional]
+    if missing:
+        raise ValueError(f"{path}: {prefix}{missing[0]} is missing; add it.")
+
+
+def _split(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        # Do not repeat the text: it may be a secret that was given without its name.
+        raise ValueError(f"{option} wants NAME=VALUE, where NAME consists of letters, digits and _.")
+    return name, value

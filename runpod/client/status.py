@@ -1,0 +1,86 @@
+"""`status` and `gpus`: what is rented and what it costs, and what could be rented."""
+
+import datetime
+
+from runpod.client import output, pods
+from runpod.client.api import Api, Json
+from runpod.client.cost import Prices
+from runpod.client.settings import PodSettings
+
+
+def show(api: Api, prices: Prices) -> None:
+    """Print the account's pods and network volumes."""
+    now = datetime.datetime.now(datetime.UTC)
+    living = pods.living(api)
+    if living:
+        head = ("POD", "ID", "STATUS", "GPU", "WHERE", "$/H", "UP", "COST SO FAR", "SSH")
+        output.show_table(head, [_pod_row(pod, now) for pod in living])
+    else:
+        output.say("No pods.")
+    volumes = api.items("/network-volumes", "networkVolumes")
+    if volumes:
+        head = ("VOLUME", "ID", "GB", "WHERE", "$/MONTH")
+        output.show_table(head, [_volume_row(volume, prices) for volume in volumes])
+    output.say(f"All pods together: ${sum(map(pods.hourly, living)):.2f}/h.")
+
+
+def uptime_s(pod: Json, now: datetime.datetime) -> float | None:
+    """Seconds since the pod was last started; None if it does not run.
+
+    What is paid begins when the machine is assigned, so the start counts and not the container's own up-time, which
+    leaves out the pull of the image.
+    """
+    if pod.get("status") not in ("STARTING", "RUNNING"):
+        return None
+    try:
+        start = datetime.datetime.fromisoformat(pod.get("startedAt") or pod["createdAt"])
+        return max((now - start).total_seconds(), 0.0)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _pod_row(pod: Json, now: datetime.datetime) -> tuple[str, ...]:
+    seconds = uptime_s(pod, now)
+    gpu = pod.get("gpu") or {}
+    return (
+        pod["name"],
+        pod["id"],
+        str(pod.get("status")),
+        f"{gpu.get('count', 1)} x {gpu['id']}" if gpu.get("id") else "cpu",
+        str(pod.get("dataCenterId") or "-"),
+        f"{pods.hourly(pod):.2f}",
+        "-" if seconds is None else f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}",
+        "-" if seconds is None else f"${pods.hourly(pod) * seconds / 3600:.2f}",
+        pods.ssh_command(pod) or "-",
+    )
+
+
+def _volume_row(volume: Json, prices: Prices) -> tuple[str, ...]:
+    size = volume.get("size")
+    month = f"{prices.volume_month(size):.2f}" if isinstance(size, int) else "-"
+    return (volume["name"], volume["id"], str(size), str(volume.get("dataCenter")), month)
+
+
+def show_gpus(api: Api, pod: PodSettings) -> None:
+    """Print the catalog as it is for this pod's count and driver; * marks the GPUs of its list."""
+    query = {"include": "AVAILABILITY", "product": "POD", "cloud": pod.cloud}
+    found = api.items("/catalog/gpus", "gpus", count=pod.gpuCount, minCudaVersion=pod.minCudaVersion, **query)
+    rows = [_gpu_row(gpu, pod) for gpu in sorted(found, key=_secure_price) if gpu.get("secure")]
+    where = pod.volume.dataCenter
+    output.show_table(("GPU", "GB", "$/H", "IN STOCK", f"IN {where}"), rows)
+    output.say(f"* in the list of pod.json; price of one GPU, secure cloud, CUDA {pod.minCudaVersion} or newer.")
+
+
+def _gpu_row(gpu: Json, pod: PodSettings) -> tuple[str, ...]:
+    centers = {center.get("id"): center.get("availability") for center in gpu.get("dataCenters") or []}
+    return (
+        f"{'* ' if gpu['id'] in pod.gpus else '  '}{gpu['id']}",
+        str(gpu.get("memory")),
+        f"{_secure_price(gpu):.2f}",
+        str(gpu.get("availability", "-")),
+        str(centers.get(pod.volume.dataCenter, "-")),
+    )
+
+
+def _secure_price(gpu: Json) -> float:
+    return float((gpu.get("price") or {}).get("secure") or 0.0)
