@@ -165,10 +165,10 @@ def test_an_archive_that_a_server_believes_to_be_shorter_is_damaged(server, fetc
 
 
 def test_a_missing_archive_is_named_with_the_cure(server, fetch):
-    del server.files[MASKS]
+    del server.files[DEPTH]
     code, _, error = fetch()
     assert code == 2
-    assert_one_sentence(error.splitlines()[-1], f"{server.url}/{MASKS}", "HTTP status 404", BASE_URL_VARIABLE)
+    assert_one_sentence(error.splitlines()[-1], f"{server.url}/{DEPTH}", "HTTP status 404", BASE_URL_VARIABLE)
 
 
 def test_a_wrong_scene_is_told_all_names(fetch, tmp_path):
@@ -217,6 +217,14 @@ def test_a_scene_may_have_no_masks_and_that_is_said(server, fetch, tmp_path, cap
     assert fetch()[0] == 0
     assert f"{MASKS} holds no {SCENE}/masks_for_images; the scene goes without." in caplog.text
     assert not (tmp_path / "to" / SCENE / "masks_for_images").exists()
+
+
+def test_a_scene_without_an_archive_of_masks_is_complete_and_that_is_said(server, fetch, tmp_path, caplog):
+    del server.files[MASKS]
+    assert fetch()[0] == 0
+    assert "HTTP status 404" in caplog.text and "The scene goes without masks_for_images." in caplog.text
+    assert (tmp_path / "to" / SCENE / "ground_truth_depth").is_dir()
+    assert "nothing was fetched" in fetch()[1]
 
 
 def test_a_scene_larger_than_the_disk_is_not_unpacked(server, fetch, tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ TIMEOUT_S = 60.0
 LONGEST_WAIT_S = 300.0
 """A server that asks for a longer pause (Retry-After) is not waited for."""
 
+ABSENT = (404, 410)
 PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 CHUNK_BYTES = 2**16
 
@@ -45,6 +46,10 @@ Result = TypeVar("Result")
 
 class FetchError(ValueError):
     """Something cannot be fetched; the message says why and what to do."""
+
+
+class AbsentError(FetchError):
+    """The server has no such file (HTTP status 404 or 410)."""
 
 
 class DamagedError(Exception):
@@ -120,7 +125,8 @@ def download(url: str, path: Path, *, cure: str, headers: Mapping[str, str] | No
             reached = max(size, reached)
             _wait_or_give_up(url, failure, failures, cure)
         except requests.RequestException as error:
-            raise FetchError(f"Cannot fetch {url}: {_first_line(error)}; {cure}.") from error
+            kind = AbsentError if error.response is not None and error.response.status_code in ABSENT else FetchError
+            raise kind(f"Cannot fetch {url}: {_first_line(error)}; {cure}.") from error
 
 
 def check_free_space(folder: Path, name: str, needed: int) -> None:
@@ -182,7 +188,7 @@ def _begin(
         _discard(piece)
         raise _PassingError("the file has changed on the server")
     if status != 200:
-        raise requests.HTTPError(f"the server answered with HTTP status {status}")
+        raise requests.HTTPError(f"the server answered with HTTP status {status}", response=response)
     length = response.headers.get("Content-Length", "")
     if not length.isdigit():
         raise requests.HTTPError("the server does not say how long the file is")

@@ -35,7 +35,7 @@ from typing import Any
 import py7zr
 from py7zr.exceptions import ArchiveError, CrcError
 
-from vggt_quant.fetch.download import DamagedError, FetchError, check_free_space, fetch_checked
+from vggt_quant.fetch.download import AbsentError, DamagedError, FetchError, check_free_space, fetch_checked
 from vggt_quant.fetch.target import finish, manifest_of, workplace
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Part:
     Attributes:
         suffix: Its name is SCENE_suffix.7z.
         folders: What is unpacked of it, below SCENE/.
-        is_optional: The scene is complete without these folders.
+        is_optional: The scene is complete without these folders, and without the archive.
     """
 
     suffix: str
@@ -133,7 +133,13 @@ def _fetch_part(url: str, args: Namespace, part: Part, work: Path) -> dict[str, 
     if done.exists():
         return json.loads(done.read_text())
     cure = f"check the network, or name a mirror with {BASE_URL_VARIABLE}"
-    files = fetch_checked(url, path, partial(unpack, scene=args.scene, part=part, work=work), cure=cure)
+    try:
+        files = fetch_checked(url, path, partial(unpack, scene=args.scene, part=part, work=work), cure=cure)
+    except AbsentError as error:
+        if not part.is_optional:
+            raise
+        logger.warning("%s The scene goes without %s.", error, " and ".join(part.folders))
+        return {"url": url, "size": 0, "sha256": None, "files": {}}
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     record = {"url": url, "size": path.stat().st_size, "sha256": digest, "files": files}
