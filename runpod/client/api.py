@@ -1,7 +1,7 @@
 """HTTP to RunPod's REST API v2: one key, clear errors, repeats only where a repeat does no harm.
 
-Reading, changing to a fixed value and deleting may be repeated. Creating may not: when its answer is lost, the thing may
-exist (and cost money), so it is looked for before it is asked for again.
+Reading, changing to a fixed value and deleting may be repeated. Creating may not: when its answer is lost, the thing
+may exist (and cost money), so it is looked for before it is asked for again.
 """
 
 import http.client
@@ -82,7 +82,7 @@ class Api:
 
     def create(self, path: str, body: Json, find: Callable[[], Json | None]) -> Json:
         """Create an object exactly once; `find` looks for it when an answer was lost."""
-        return self._repeat(lambda: self._object("POST", path, body), find)
+        return self._repeat(lambda: self._created(path, body), find)
 
     def open(
         self, path: str, headers: dict[str, str], timeout_s: float, **query: str | int
@@ -113,6 +113,12 @@ class Api:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
+    def _created(self, path: str, body: Json) -> Json:
+        answer = self._once("POST", path, body)
+        if not _is_named(answer):
+            raise UnansweredError(f"RunPod answered POST {path} with no id; its interface may have changed.")
+        return answer
+
     def _object(self, method: str, path: str, body: Json | None = None) -> Json:
         answer = self._once(method, path, body)
         if not isinstance(answer, dict):
@@ -132,8 +138,8 @@ class Api:
             return json.loads(self.clean(content.decode()))
         except ValueError:
             start = self.clean(content[:40].decode(errors="replace"))
-            text = f"RunPod answered {method} {path} with {start!r}, which is no JSON; check {URL_VARIABLE} and the network."
-            raise _garbled(method)(text) from None
+            text = f"RunPod answered {method} {path} with {start!r}, which is no JSON; check the network"
+            raise _garbled(method)(f"{text} and {URL_VARIABLE}.") from None
 
     def _send(
         self, method: str, path: str, body: Json | None, headers: dict[str, str], timeout_s: float
@@ -186,7 +192,8 @@ def from_environment(*, timeout_s: float, backoff_s: float) -> Api:
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         raise ValueError(
-            f"{KEY_VARIABLE} is not set; make a key at https://console.runpod.io/user/settings and export {KEY_VARIABLE}=..."
+            f"{KEY_VARIABLE} is not set; make a key at https://console.runpod.io/user/settings "
+            f"and export {KEY_VARIABLE}=..."
         )
     return Api(key=key, base_url=base_url(), timeout_s=timeout_s, backoff_s=backoff_s)
 

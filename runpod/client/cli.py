@@ -3,7 +3,8 @@
 import argparse
 import dataclasses
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import runpod
@@ -33,12 +34,16 @@ def main(argv: Sequence[str] | None = None, *, backoff_s: float = 1.0) -> int:
 def template_apply(arguments: argparse.Namespace) -> None:
     """Create the template or bring it up to date."""
     template = settings.read_template(arguments.template_file, arguments.image)
-    if arguments.dry_run:
-        output.show_request("POST", "/templates", template)
-        output.note(f"If template {template['name']} exists, what differs is sent by PATCH. A template costs nothing.")
-    settings.check_image(template["image"])
     if not arguments.dry_run:
+        settings.check_image(template["image"])
         templates.apply(_connect(arguments), template)
+        return
+    output.show_request("POST", "/templates", template)
+    output.note(f"If template {template['name']} exists, what differs is sent by PATCH. A template costs nothing.")
+    try:
+        settings.check_image(template["image"])
+    except ValueError as error:
+        output.note(f"warning: {error}")
 
 
 def volume_create(arguments: argparse.Namespace) -> None:
@@ -66,7 +71,7 @@ def pod_up(arguments: argparse.Namespace) -> None:
     output.show_request("POST", "/pods", pods.create_bodies(pod, pod.name, *ids, pod.volume.dataCenter)[0])
     if pod.gpus[1:]:
         output.note(f"Without capacity the same with gpu.id {', then '.join(pod.gpus[1:])}.")
-    disk = settings.read_json(arguments.template_file).get("disk", 0)
+    disk = settings.read_template(arguments.template_file, None).get("disk", 0)
     prices = cost.read_prices(arguments.prices_file)
     for line in cost.pod_estimate(prices, pod, hours=arguments.hours, disk_gb=disk):
         output.note(line)
@@ -168,15 +173,15 @@ def _add_pod_up(parser: argparse.ArgumentParser) -> None:
         "--secret", action="append", metavar="NAME=SECRET", help="variable from a secret kept by RunPod"
     )
     parser.add_argument("--another", action="store_true", help="even if the run has a pod already")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="MINUTES", help="wait so long for it to run (0)")
-    parser.add_argument("--hours", type=float, default=1.0, help="for the estimate of a dry run (1)")
+    parser.add_argument("--wait", type=_positive, default=0.0, metavar="MINUTES", help="wait so long for it to run (0)")
+    parser.add_argument("--hours", type=_positive, default=1.0, help="for the estimate of a dry run (1)")
     _add_common(parser, pod_up, changes=True)
 
 
 def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="name or id of the pod (pod.json's name)")
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the pod ends")
-    parser.add_argument("--tail", type=int, default=100, metavar="LINES", help="0 to 5000 (100)")
+    parser.add_argument("--tail", type=_number_of_lines, default=100, metavar="LINES", help="0 to 5000 (100)")
     _add_common(parser, show_logs)
 
 
@@ -188,12 +193,30 @@ def _add_down(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, down, changes=True)
 
 
-def _add_common(parser: argparse.ArgumentParser, run, *, changes: bool = False) -> None:
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def _number_of_lines(text: str) -> int:
+    if not text.isdigit() or int(text) > 5000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 5000")
+    return int(text)
+
+
+def _add_common(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], *, changes: bool = False
+) -> None:
     folder = settings.FOLDER
     parser.set_defaults(run=run)
     if changes:
         parser.add_argument("--dry-run", action="store_true", help="show the request and its cost; contact nobody")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each answer (60)")
+    parser.add_argument("--timeout", type=_positive, default=60.0, metavar="SECONDS", help="for each answer (60)")
     parser.add_argument("--debug", action="store_true", help="log each request on stderr")
     parser.add_argument("--pod-file", type=Path, default=folder / "pod.json", help=argparse.SUPPRESS)
     parser.add_argument("--template-file", type=Path, default=folder / "template.json", help=argparse.SUPPRESS)

@@ -29,8 +29,9 @@ def show(api: Api, name: str, *, follow: bool, tail: int, silence_s: float = SIL
     path = f"/pods/{quoted(pod['id'])}/logs"
     last = ""
     while True:
-        for last, line in _lines(api, path, tail, last, silence_s):
+        for identifier, line in _lines(api, path, tail, last, silence_s):
             output.say(line)
+            last = identifier
         if not follow:
             return
         pod = pods.find(api, pod["id"])

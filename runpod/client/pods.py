@@ -53,8 +53,8 @@ def _free_name(api: Api, name: str, *, another: bool) -> str:
     if not another:
         there = taken[name]
         raise RunpodError(
-            f"Run {name} has a pod already ({there['id']}, {there.get('status')}); end it by `python -m runpod down {name}`, "
-            "or start one more by --another."
+            f"Run {name} has a pod already ({there['id']}, {there.get('status')}); end it by "
+            f"`python -m runpod down {name} --terminate`, or start one more by --another."
         )
     return next(f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken)
 
@@ -76,8 +76,8 @@ def _create_first_possible(api: Api, bodies: list[Json]) -> Json:
             detail = error.detail
     gpus = ", ".join(body["gpu"]["id"] for body in bodies)
     raise RunpodError(
-        f"No GPU of the list ({gpus}) can be had in {bodies[0]['dataCenterIds'][0]} ({detail}); try later, other GPUs by "
-        "--gpu, or a volume in another data center."
+        f"No GPU of the list ({gpus}) can be had in {bodies[0]['dataCenterIds'][0]} ({detail}); try later, "
+        "other GPUs by --gpu, or a volume in another data center."
     )
 
 
@@ -131,7 +131,7 @@ def down(api: Api, name: str, how: str | None) -> None:
 
 
 def default_ending(pod: Json) -> str:
-    """Terminate what keeps its data on a network volume: a stopped pod waits for one machine's GPU and may never get it."""
+    """Terminate what keeps its data on a network volume: a stopped pod may never get its machine's GPU again."""
     return "terminate" if (pod.get("mounts") or {}).get("network") else "stop"
 
 

@@ -89,6 +89,8 @@ def read_template(path: Path, image: str | None) -> dict[str, Any]:
     for key in ("name", "image"):
         if not isinstance(template.get(key), str) or not template[key]:
             raise ValueError(f"{path}: {key} is {template.get(key)!r}; give it a name in quotes.")
+    if not isinstance(template.get("disk", 1), int):
+        raise ValueError(f"{path}: disk is {template['disk']!r}; give a whole number of GB.")
     return template
 
 

@@ -1,0 +1,61 @@
+# Stop or terminate this pod through RunPod's interface. Sourced by start.sh.
+# shellcheck shell=bash
+
+# Say at the start what would go wrong at the end, when nobody looks.
+check_auto_stop() {
+    [[ $auto_stop != no ]] || return 0
+    if [[ $auto_stop == terminate && -z ${RUNPOD_VOLUME_ID:-} ]]; then
+        say "No network volume is attached (RUNPOD_VOLUME_ID), and terminating deletes the pod's own: it will be stopped."
+        auto_stop=stop
+    fi
+    can_stop_pod || say "VGGT_AUTO_STOP=$auto_stop will not work: $(why_not)."
+}
+
+can_stop_pod() {
+    [[ -z $(why_not) ]]
+}
+
+why_not() {
+    if [[ -z ${RUNPOD_POD_ID:-} ]]; then
+        echo "RUNPOD_POD_ID is not set, so this is no pod of RunPod's"
+    elif [[ ${RUNPOD_API_KEY:-} ]]; then
+        type -P curl >/dev/null || echo "curl is not installed"
+    else
+        type -P runpodctl >/dev/null || echo "there is neither RUNPOD_API_KEY nor runpodctl"
+    fi
+}
+
+# Ask until RunPod agrees, since a pod that cannot be stopped costs money all night.
+stop_pod() {
+    local reason
+    [[ $auto_stop =~ ^(stop|terminate)$ ]] && can_stop_pod || return 0
+    say "Asking RunPod to $auto_stop pod $RUNPOD_POD_ID."
+    until reason=$(ask_runpod 2>&1); do
+        say "RunPod did not $auto_stop this pod (${reason:-no reason given}), so it still costs money; next try in" \
+            "$auto_stop_retry_seconds s."
+        pause "$auto_stop_retry_seconds"
+    done
+    say "RunPod will $auto_stop this pod."
+}
+
+ask_runpod() {
+    if [[ ${RUNPOD_API_KEY:-} ]]; then
+        ask_by_http
+    else
+        ask_by_runpodctl
+    fi
+}
+
+# The key goes through a pipe, since `ps` shows command lines. The answer is thrown away: it holds the pod's environment.
+ask_by_http() {
+    printf 'Authorization: Bearer %s\n' "$RUNPOD_API_KEY" | curl --silent --show-error --fail --output /dev/null \
+        --max-time 30 --retry 4 --retry-connrefused --header @- --header "Content-Type: application/json" \
+        --data "{\"action\": \"$auto_stop\"}" "$runpod_url/pods/$RUNPOD_POD_ID/action"
+}
+
+# The second form is that of older versions.
+ask_by_runpodctl() {
+    local verb=stop old=stop
+    if [[ $auto_stop == terminate ]]; then verb=delete old=remove; fi
+    runpodctl pod "$verb" "$RUNPOD_POD_ID" >/dev/null 2>&1 || runpodctl "$old" pod "$RUNPOD_POD_ID" >/dev/null
+}

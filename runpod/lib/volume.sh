@@ -1,0 +1,46 @@
+# The volume's folders, and the environment that points there. Sourced by start.sh.
+# shellcheck shell=bash
+
+# Create the folders that are missing; say in one sentence why the volume cannot be used.
+prepare_volume() {
+    local reason
+    if [[ ! -d $workspace ]]; then
+        say "There is no folder $workspace: attach a volume with this mount path, or name another by VGGT_WORKSPACE."
+        return 1
+    fi
+    reason=$(LC_ALL=C && export LC_ALL && make_folders 2>&1 && probe_volume 2>&1) && return
+    case $reason in
+        *"Read-only"*) say "$workspace is read-only: attach the volume so that this pod may write to it." ;;
+        *"No space"* | *"quota"*) say "$workspace is full: delete what you no longer need, or enlarge the volume." ;;
+        *) say "$workspace cannot be written to (${reason##*: }): check the volume and its permissions." ;;
+    esac
+    return 1
+}
+
+make_folders() {
+    mkdir -p -- "$workspace"/{hf,checkpoints,results,logs,.snakemake/leases}
+}
+
+# Write for real: a quota or a full network volume shows only then.
+probe_volume() {
+    local probe=$workspace/.probe.$$ code
+    dd if=/dev/zero of="$probe" bs=1M count=1 conv=fsync status=none
+    code=$?
+    rm -f -- "$probe"
+    return "$code"
+}
+
+set_environment() {
+    local compiled=${TMPDIR:-/tmp}/vggt-quant-compiled
+    export VGGT_WORKSPACE=$workspace
+    # Weights are downloaded once per volume.
+    export HF_HOME=${HF_HOME:-$workspace/hf}
+    # Compiled kernels stay on the container's disk: thousands of small files, slow on a network volume, and of use to
+    # the same kind of GPU with the same software only.
+    export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$compiled/inductor}
+    export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$compiled/triton}
+    export PYTHONUNBUFFERED=1
+    if [[ $(stat -c %m -- "$workspace") == / ]]; then
+        say "$workspace is no mounted volume: what is written there is lost with the container."
+    fi
+}

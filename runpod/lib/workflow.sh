@@ -1,0 +1,74 @@
+# The run itself. Sourced by start.sh.
+# shellcheck shell=bash
+
+words=()
+
+# Run what the environment asks for, in results/RUN on the volume; returns its exit code.
+run_workflow() {
+    local code
+    run_dir=$workspace/results/$run_name
+    export VGGT_RUN_DIR=$run_dir VGGT_GPUS
+    VGGT_GPUS=$(count_gpus)
+    choose_words || return 2
+    if ! { mkdir -p -- "$run_dir" && cd -- "$run_dir"; }; then
+        say "Cannot use $run_dir (see above): nothing was run."
+        return 1
+    fi
+    unlock
+    # Photos may be named relative to the volume.
+    [[ ${VGGT_COMMAND:-} ]] || cd -- "$workspace" || return
+    say "Run $run_name starts; its log is $log."
+    # The workflow has no use for the key to the pod, and what it does not know it cannot tell.
+    run_child env -u RUNPOD_API_KEY -- "${words[@]}"
+    code=$?
+    cd /
+    [[ -z $lease_lost ]] || return 1
+    describe_end "$code"
+    return "$code"
+}
+
+# The command line; `compare` itself counts the GPUs and takes the workflow profile that reruns what was left incomplete.
+choose_words() {
+    local extra methods=${VGGT_METHODS:-}
+    if [[ ${VGGT_COMMAND:-} ]]; then
+        words=(bash -c "$VGGT_COMMAND")
+        return
+    fi
+    words=("$python" -P -m vggt_quant compare)
+    words+=(${VGGT_MODEL:+--model-name "$VGGT_MODEL"} ${VGGT_IMAGES:+--image-folder "$VGGT_IMAGES"})
+    words+=(${VGGT_MAX_IMAGES:+--max-images "$VGGT_MAX_IMAGES"} ${methods:+--methods "${methods//[[:space:]]/,}"})
+    words+=(--output-dir "$run_dir" --cache-dir "$workspace/checkpoints")
+    # xargs splits at blanks and honours quotes, and nothing is expanded or executed.
+    mapfile -d "" -t extra < <(xargs -r printf '%s\0' <<<"${VGGT_RUN_ARGS:-}")
+    if ! wait "$!"; then
+        say "VGGT_RUN_ARGS has a quote without its partner: $VGGT_RUN_ARGS"
+        return 1
+    fi
+    words+=("${extra[@]}")
+}
+
+# For --resources gpu=N in a VGGT_COMMAND.
+count_gpus() {
+    "$python" -P -c "from vggt_quant.gpus import visible_gpus; print(max(1, len(visible_gpus())))" || echo 1
+}
+
+# Remove the lock of a run that was killed. Snakemake cannot know that its owner has gone; the holder of the lease does.
+unlock() {
+    local folder
+    compgen -G "$run_dir/.snakemake/locks/*" >/dev/null && [[ -f $run_dir/config.yaml ]] || return 0
+    say "The last run was killed: unlocking it and going on from where it was."
+    folder=$("$python" -P -c "from vggt_quant.variants import packaged; print(packaged('workflow'))") || return
+    run_child "$python" -P -m snakemake --snakefile "$folder/Snakefile" --directory "$run_dir" \
+        --configfile "$run_dir/config.yaml" --cores 1 --quiet all --unlock
+}
+
+describe_end() {
+    local report=$run_dir/comparison_summary.txt
+    if [[ $1 != 0 ]]; then
+        say "The run failed with exit code $1; its log is $log. The next start repeats only what failed."
+        report=$run_dir/partial/comparison_summary.txt
+    else
+        say "The run is complete: $run_dir."
+    fi
+    [[ ! -f $report ]] || say "Report: $report"
+}
