@@ -99,7 +99,10 @@ def test_a_run_has_one_pod_unless_another_is_asked_for(client, state):
     assert again.code == 1 and client.only_pod()["id"] in again.err and "--another" in again.err
     assert client("pod", "up", "--run", "quick", "--another").code == 0
     assert client("pod", "up", "--run", "full").code == 0
-    assert {pod["name"] for pod in client.account.pods.values()} == {"quick", "quick-2", "full"}
+    names = {"quick", "quick-2", "full"}
+    assert {pod["name"] for pod in client.account.pods.values()} == names
+    # Else the second would wait for the first, which works on the same results.
+    assert {pod["env"]["VGGT_RUN_NAME"] for pod in client.account.pods.values()} == names
 
 
 @pytest.mark.parametrize("missing", ["template", "volume"])

@@ -160,6 +160,13 @@ def test_the_template_names_the_version_of_the_package():
     assert template["image"].endswith(f"/vggt_quant:{version}")
 
 
+def test_the_start_script_reads_every_variable_that_we_set(client):
+    client.prepare()
+    client("pod", "up")
+    script = "".join(path.read_text() for path in (FOLDER / "start.sh", *(FOLDER / "lib").glob("*.sh")))
+    assert [name for name in client.only_pod()["env"] if f"${{{name}:" not in script] == []
+
+
 def test_every_gpu_of_the_list_has_a_price_with_date_and_source():
     prices = json.loads((FOLDER / "prices.json").read_text())
     for gpu in POD["gpus"]:
@@ -172,6 +179,7 @@ def test_every_gpu_of_the_list_has_a_price_with_date_and_source():
     ("change", "words"),
     [
         ({"gpu": "x"}, "gpu is unknown"),
+        ({"name": "a b"}, "name is 'a b'"),
         ({"gpus": []}, "No GPU is named"),
         ({"gpus": [4090]}, "gpus holds something that is no text"),
         ({"gpus": "NVIDIA L40S"}, "must be of type list"),

@@ -12,6 +12,7 @@ from runpod_server import Fault, RunpodServer
 from runpod_session import open_session
 
 from runpod.client import api, logs
+from runpod.client.errors import RunpodError
 
 ROOT = Path(__file__).parent.parent
 KEY = "rpa_S3CRETS3CRETS3CRET"
@@ -79,6 +80,18 @@ def test_a_server_that_sends_the_key_back_does_not_get_it_printed(client, caplog
     with caplog.at_level("DEBUG"):
         outcome = client(*argv, "--debug")
     assert KEY not in outcome.out + outcome.err + caplog.text and "GET" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [*FAULTS[:5], echo(status=503)])
+def test_the_key_is_in_no_exception_and_no_log(client, caplog, fault):
+    client.server.faults += [Fault("GET", "/pods", **fault) for _ in range(9)]
+    with caplog.at_level("DEBUG"), pytest.raises(RunpodError) as caught:
+        api.from_environment(timeout_s=5, backoff_s=0.001).items("/pods", "pods")
+    error = caught.value
+    while error is not None:
+        assert KEY not in str(error) + repr(vars(error))
+        error = error.__cause__
+    assert KEY not in caplog.text
 
 
 def test_a_key_in_an_impossible_form_is_not_shown(server):

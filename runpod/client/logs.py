@@ -48,7 +48,7 @@ def _lines(api: Api, path: str, tail: int, last: str, silence_s: float) -> Itera
         for identifier, text in _events(response, silence_s):
             # The line with the id that one resumes from may come once more.
             if identifier != last or not last:
-                yield identifier or last, api.clean(_line(text))
+                yield identifier or last, _line(text)
 
 
 def _events(response: http.client.HTTPResponse, silence_s: float) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,8 @@ def create_bodies(pod: PodSettings, name: str, template_id: str, volume_id: str,
         # A network volume can only be mounted where it lies.
         "dataCenterIds": [data_center],
         "mounts": {"network": [{"volumeId": volume_id, "path": pod.volume.path}]},
-        "env": pod.env,
+        # start.sh keeps the results of runs apart by this name, and lets one pod at a time work on each.
+        "env": {"VGGT_RUN_NAME": name, **pod.env},
     }
     gpus = [{"id": gpu, "count": pod.gpuCount, "minCudaVersion": pod.minCudaVersion} for gpu in pod.gpus]
     return [{**common, "gpu": gpu} for gpu in gpus]

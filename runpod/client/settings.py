@@ -49,6 +49,8 @@ class PodSettings:
     """Variables beyond, or instead of, the template's."""
 
     def __post_init__(self):
+        if not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
+            raise ValueError(f"The run's name is {self.name!r}; use letters, digits, dots, dashes and underscores.")
         if not self.gpus:
             raise ValueError("No GPU is named; list at least one id in pod.json's gpus or give --gpu.")
         if self.gpuCount < 1:
