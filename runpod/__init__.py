@@ -13,8 +13,8 @@ Run it from a checkout; it needs Python 3.11 and nothing else:
     python -m runpod down
 
 template.json is the request that makes the template, in RunPod's own fields; put the owner of your image in the place
-of OWNER there, or give --image each time. pod.json says what to rent (client/settings.py explains its keys). prices.json
-is for estimates only. `--dry-run` shows what a command would send and what that costs, needs no key, contacts nobody.
+of OWNER there, or give --image each time. pod.json says what to rent; client/settings.py explains its keys. prices.json
+serves estimates only. `--dry-run` shows what a command would send and what that costs, needs no key, contacts nobody.
 
 It is no relative of the package of that name on PyPI, which speaks to the older GraphQL interface.
 """
