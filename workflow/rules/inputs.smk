@@ -71,6 +71,7 @@ rule reference:
     input:
         model=result("model.json"),
         images=result("images.json"),
+        prepared=result("images_prepared"),
     output:
         result("reference.json"),
     log:

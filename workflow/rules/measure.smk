@@ -1,4 +1,4 @@
-# inputs    model.json, images.json, reference.json, quantize/V.json
+# inputs    model.json, images.json (with its tensors), reference.json, quantize/V.json
 # outputs   accuracy/V.json, speed/V.json
 for variant in VARIANTS:
 
@@ -8,6 +8,7 @@ for variant in VARIANTS:
         input:
             model=result("model.json"),
             images=result("images.json"),
+            prepared=result("images_prepared"),
             reference=result("reference.json"),
             packed=result(f"quantize/{variant}.json"),
         output:
@@ -35,6 +36,7 @@ for variant in VARIANTS:
             f"speed_{variant}"
         input:
             images=result("images.json"),
+            prepared=result("images_prepared"),
             packed=result(f"quantize/{variant}.json"),
         output:
             result(f"speed/{variant}.json"),

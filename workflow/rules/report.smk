@@ -1,17 +1,19 @@
 # inputs    every result
 # outputs   comparison_report.json, comparison_summary.txt, comparison_plots.png
+METHODS = ",".join(VARIANTS)
+CALIBRATION_FLAG = "--calibration" if CALIBRATION else ""
 REPORT = (
-    f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --methods {','.join(VARIANTS)}"
-    + (f" --calibration {shlex.quote(CALIBRATION)}" if CALIBRATION else "")
+    f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --methods {METHODS}"
+    f" {CALIBRATION_FLAG} {shlex.quote(CALIBRATION) if CALIBRATION else ''}"
 )
 
 
 rule report:
     """Gather all results into the three files that people read."""
     input:
-        [result(f"{name}.json") for name in ("model", "images", "reference")],
-        CALIBRATION or [],
-        [result(f"{stage}/{name}.json") for stage in ("quantize", "accuracy", "speed") for name in VARIANTS],
+        shared=[result(f"{name}.json") for name in ("model", "images", "reference")],
+        calibration=CALIBRATION or [],
+        variants=[result(f"{stage}/{name}.json") for stage in ("quantize", "accuracy", "speed") for name in VARIANTS],
     output:
         REPORT_FILES,
     log:
@@ -20,5 +22,7 @@ rule report:
         methods=list(VARIANTS),
         calibration=CALIBRATION or "",
         code=KEYS["report"],
+    # The folders are asked of the files: with results on S3, Snakemake fetches them to a place of its own.
     shell:
-        "{REPORT} --output-dir {RESULTS:q} > {log:q} 2>&1"
+        '{VGGT_QUANT} report --results "$(dirname {input.shared[0]:q})" --logs {LOGS:q} --methods {METHODS}'
+        ' {CALIBRATION_FLAG} {input.calibration:q} --output-dir "$(dirname {output[0]:q})" > {log:q} 2>&1'
