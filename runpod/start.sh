@@ -71,7 +71,7 @@ main() {
     read_settings
     trap on_stop_signal TERM INT
     trap on_lost_lease USR1
-    trap 'rest 1' EXIT # reached only through a mistake in this script
+    trap 'finish 1' EXIT # reached only through a mistake in this script
     run_hook "$pre_start"
     if ! prepare_volume; then
         check_auto_stop

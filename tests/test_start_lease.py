@@ -1,12 +1,13 @@
 """runpod/start.sh on a volume that pods share: one at a time works on a run, and a run that broke off goes on."""
 
 import re
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
-from pods import SECRETS, Pods, wait_until
+from pods import ROOT, SECRETS, Pods, wait_until
 from small_run import write_known_scenes
 
 CRITICAL = "echo begin $RUNPOD_POD_ID >>order; {}; echo end $RUNPOD_POD_ID >>order"
@@ -47,12 +48,14 @@ def test_a_second_pod_waits_for_the_first_and_says_for_whom(pods):
     assert order(pods) == ["begin pod1", "end pod1", "begin pod2", "end pod2"]
 
 
-def test_a_second_pod_refuses_if_told_to(pods):
-    start_at_work(pods, "pod1")
+def test_a_second_pod_refuses_if_told_to_but_not_for_a_dead_one(pods):
+    first = start_at_work(pods, "pod1")
     said = pods.run("pod2", VGGT_COMMAND="echo ran", VGGT_WHEN_BUSY="refuse")
     assert said.returncode == 1
     assert "is at work on run default; choose another VGGT_RUN_NAME, or wait." in said.stdout
     assert "\nran\n" not in said.stdout
+    pods.kill(first, "pod1")
+    assert "\nran\n" in pods.run("pod2", VGGT_COMMAND="echo ran", VGGT_WHEN_BUSY="refuse").stdout
 
 
 def test_a_pod_that_waits_can_be_stopped(pods):
@@ -76,14 +79,13 @@ def test_different_runs_go_side_by_side_on_one_volume(pods):
 
 def test_of_many_pods_that_find_a_dead_ones_lease_one_after_the_other_takes_it(pods):
     pods.kill(start_at_work(pods, "dead"), "dead")
-    takers = [pods.start(f"pod{index}", VGGT_COMMAND=CRITICAL.format("sleep 0.3")) for index in range(5)]
+    takers = [pods.start(f"pod{index}", VGGT_COMMAND=CRITICAL.format("sleep 0.3")) for index in range(4)]
     said = [taker.communicate()[0] for taker in takers]
-    assert [taker.returncode for taker in takers] == [0] * 5
+    assert [taker.returncode for taker in takers] == [0] * 4
     _, *lines = order(pods)
-    assert len(lines) == 10
+    assert len(lines) == 8
     assert all(end == begin.replace("begin", "end") for begin, end in zip(lines[::2], lines[1::2], strict=True))
-    assert sum(text.count("Pod dead, ") for text in said if "taking over" in text) >= 1
-    assert sum("taking over its run" in text for text in said) == 1
+    assert len(re.findall("Pod dead, .* has gone: taking over its run", "".join(said))) == 1
 
 
 def test_a_pod_that_was_frozen_for_too_long_ends_its_run_when_another_has_taken_it(pods):
@@ -114,7 +116,11 @@ def test_a_container_that_starts_again_goes_on_at_once(pods):
 @pytest.mark.workflow
 def test_a_comparison_whose_pod_vanished_goes_on_in_another_pod(pods):
     write_known_scenes(pods.volume / "rooms", "court")
+    # A copy, as an image holds one: an edit of the sources between two runs would be a reason to repeat steps.
+    for folder in ("vggt_quant", "workflow", "config"):
+        shutil.copytree(ROOT / folder, pods.root / "code" / folder)
     settings = {
+        "PYTHONPATH": pods.root / "code",
         "VGGT_MODEL": "nano-random",
         "VGGT_IMAGES": "rooms",
         "VGGT_MAX_IMAGES": 2,

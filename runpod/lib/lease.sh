@@ -15,6 +15,7 @@
 lease=""        # number of ours, while we hold it
 lease_keeper="" # the process that renews it
 lease_lost=""
+owner_lives=""  # seen for sure: a process of this machine, or a heartbeat that changed
 seen_beat=""
 seen_at=0
 
@@ -29,10 +30,10 @@ acquire_lease() {
         if is_free "$newest"; then
             take_lease "$((newest + 1))" && return
             [[ $? == 1 ]] || return 1
-        elif [[ $when_busy == refuse ]]; then
+        elif [[ $when_busy == refuse && $owner_lives ]]; then
             say "$(describe_owner "$newest") is at work on run $run_name; choose another VGGT_RUN_NAME, or wait."
             return 1
-        elif [[ -z $told_at ]] || ((SECONDS - told_at >= 600)); then
+        elif [[ $when_busy == wait ]] && { [[ -z $told_at ]] || ((SECONDS - told_at >= 600)); }; then
             say "$(describe_owner "$newest") is at work on run $run_name; waiting for its end."
             told_at=$SECONDS
         fi
@@ -52,6 +53,7 @@ newest_lease() {
 is_free() {
     [[ $1 != 0 && -e $leases/$1/heartbeat ]] || return 0
     if [[ $(owner "$1" machine) == "$machine" ]]; then
+        owner_lives=yes
         # The process number alone will not do: in each container the first process is number 1.
         [[ $(owner "$1" process) != "$(owner "$1" pid) $(born "$(owner "$1" pid)")" ]]
     else
@@ -66,6 +68,7 @@ is_silent() {
     # Opening the file makes a network file system ask its server.
     beat="$1 $({ : <"$leases/$1/heartbeat"; } 2>/dev/null; stat -c %y -- "$leases/$1/heartbeat" 2>/dev/null)"
     if [[ $beat != "$seen_beat" ]]; then
+        owner_lives=${seen_beat:+yes}
         seen_beat=$beat seen_at=$SECONDS
     fi
     ((SECONDS - seen_at > 3 * ${every:-$heartbeat_seconds}))
