@@ -120,8 +120,16 @@ DEVICE = KEYS["device"]
 GPU = 1 if DEVICE == "cuda" else 0
 # Without --cores (a cluster, --summary) those of this machine.
 CORES = workflow.resource_settings.cores or os.cpu_count()
-# At most two untimed jobs at once: each may hold the whole model in memory.
-THREADS = max(1, CORES // 2)
+
+
+def jobs_at_once():
+    """At most two untimed jobs, or one for each GPU of --resources gpu=N: each may hold the whole model in memory."""
+    asked = workflow.resource_settings.resources
+    gpus = getattr(asked["gpu"], "value", asked["gpu"]) if "gpu" in asked else 1
+    return max(2, GPU * gpus)
+
+
+THREADS = max(1, CORES // jobs_at_once())
 
 
 def memory_limit(variant):

@@ -1,0 +1,62 @@
+"""Several GPUs in one machine: the workflow runs as many variants at once, and no two of them share a GPU."""
+
+from itertools import combinations, pairwise
+
+import pytest
+from processes import install_driver
+from workflow_project import Project, said
+
+pytestmark = pytest.mark.workflow
+
+# On a machine whose driver lists two GPUs that are not there: the method says that it works on the CPU, and the job
+# leases its GPU as ever. Each job waits for a second one to be at work, so that the test knows that two were at once.
+HOLDS = '''"""A method of the tests."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+DEVICES = ("cpu",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Nothing to set."""
+
+
+def quantize(model, layers, config, calibration):
+    """Write down when this job held which GPU."""
+    folder, started = Path(os.environ["HELD"]), time.monotonic()
+    (folder / f"{os.getpid()}.started").touch()
+    while len(list(folder.glob("*.started"))) < 2 and time.monotonic() < started + 60:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    held = f"{os.environ['CUDA_VISIBLE_DEVICES']} {started} {time.monotonic()}"
+    (folder / f"{os.getpid()}.held").write_text(held)
+    return {}
+'''
+VARIANTS = {name: {"method": "holds"} for name in ("first", "second", "third")}
+
+
+def test_two_gpus_work_on_two_variants_at_once_and_no_variants_share_one(tmp_path):
+    """Snakemake may start three jobs here, so that it is the lease that makes the third one wait."""
+    project = Project(tmp_path / "project", VARIANTS, device="cuda")
+    (project.root / "vggt_quant" / "methods" / "holds.py").write_text(HOLDS)
+    held, locks = tmp_path / "held", tmp_path / "locks"
+    held.mkdir()
+    locks.mkdir()
+    process = project.snakemake(
+        *("--cores", "3", "--resources", "gpu=3", "timing=1", "--", *(f"quantize_{name}" for name in VARIANTS)),
+        PATH=install_driver(tmp_path / "bin"),
+        HELD=str(held),
+        TMPDIR=str(locks),
+    )
+    assert process.returncode == 0, said(process)
+    lines = [file.read_text().split() for file in held.glob("*.held")]
+    times = {gpu: sorted((float(start), float(end)) for name, start, end in lines if name == gpu) for gpu in "01"}
+    assert sorted(map(len, times.values())) == [1, 2], "three jobs on two GPUs"
+    for intervals in times.values():
+        assert all(before[1] <= after[0] for before, after in pairwise(intervals)), "two jobs shared a GPU"
+    every = [interval for intervals in times.values() for interval in intervals]
+    assert any(a[0] < b[1] and b[0] < a[1] for a, b in combinations(every, 2)), "no two jobs ran at once"
