@@ -12,4 +12,4 @@ apt-get install -y --no-install-recommends slurm-wlm munge
 packages=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 above=$("$environment/cluster/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 echo "import site; site.addsitedir('$packages')" > "$above/base.pth"
-"$environment/cluster/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement requirements/cluster.txt
+"$environment/cluster/bin/pip" install --quiet --disable-pip-version-check --no-deps -r requirements/cluster.txt
