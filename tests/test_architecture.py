@@ -60,7 +60,7 @@ ALLOWED = {
     "bars": {"results", "row_values"},
     "figures": {"bars", "results", "row_values", "typed_json"},
     "text_table": set(),
-    "report_truth": {"results", "row_values", "text_table"},
+    "report_truth": {"intervals", "results", "row_values", "text_table"},
     "report_summary": {"report_truth", "results", "row_values", "text_table"},
     "report": {"estimates", "figures", "recommendation", "report_summary", "results", "row_values", "typed_json"},
     "jobs": {"gpus", "machine", "results"},

@@ -17,9 +17,9 @@ def row(variant, *truths, **changes):
 
 
 def test_an_estimate_holds_mean_interval_and_difference():
-    values, fp32 = [0.5, 0.7, 0.9, 0.6], [0.6, 0.9, 0.9, 0.7]
+    values, fp32 = [0.5, 0.7, 0.9, 0.6] * 2, [0.6, 0.9, 0.9, 0.7] * 2
     found = estimate(values, fp32)
-    assert found.mean == pytest.approx(0.675) and found.num_scenes == 4
+    assert found.mean == pytest.approx(0.675) and found.num_scenes == 8
     assert (found.low, found.high) == bootstrap_interval(values)
     assert (found.difference, found.difference_low, found.difference_high) == paired_difference(values, fp32)
     assert found.within_noise is False or found.difference_high == 0
@@ -27,15 +27,16 @@ def test_an_estimate_holds_mean_interval_and_difference():
 
 @pytest.mark.parametrize(("worse", "within_noise"), [((0.01, 0.02, 0.01, 0.02), False), ((0.01, -0.02, 0.02, 0), True)])
 def test_a_small_difference_in_every_scene_counts_though_scenes_differ_far_more(worse, within_noise):
-    fp32 = [0.1, 0.5, 0.9, 0.3]
-    found = estimate([value + more for value, more in zip(fp32, worse, strict=True)], fp32)
+    fp32 = [0.1, 0.5, 0.9, 0.3] * 2
+    found = estimate([value + more for value, more in zip(fp32, worse * 2, strict=True)], fp32)
     assert found.within_noise is within_noise
     assert found.high - found.low > 0.3 > abs(found.difference)
 
 
-def test_one_scene_has_a_mean_and_no_interval():
-    found = estimate([0.4], [0.5])
-    assert (found.mean, found.num_scenes) == (0.4, 1)
+@pytest.mark.parametrize("count", [1, 5])
+def test_few_scenes_have_a_mean_and_no_interval(count):
+    found = estimate([0.4] * count, [0.5] * count)
+    assert (found.mean, found.num_scenes) == (pytest.approx(0.4), count)
     assert found.low is found.high is found.difference is found.within_noise is None
 
 
@@ -45,7 +46,8 @@ def test_a_missing_scene_leaves_no_estimate(values):
 
 
 def test_rows_get_the_figures_of_all_their_scenes_under_their_names():
-    fp32, packed = with_estimates([row("fp32", truth(0, 0), truth(0, 1)), row("int8", truth(0.01, 0), truth(0.01, 1))])
+    scenes = [[truth(worse, place % 2) for place in range(6)] for worse in (0, 0.01)]
+    fp32, packed = with_estimates([row("fp32", *scenes[0]), row("int8", *scenes[1])])
     assert fp32.truth["pose_auc_30"].mean == pytest.approx(0.845)
     assert fp32.truth["pose_auc_30"].difference is None, "fp32 is not held against itself"
     assert packed.truth["pose_auc_30"].difference == pytest.approx(-0.01)
@@ -73,6 +75,6 @@ def test_a_scene_without_truth_does_not_count_and_one_that_a_variant_failed_in_d
 def test_without_fp32_there_are_means_and_no_differences():
     unmeasured = MethodRow(variant="fp32", outcome="failed", error=None)
     for rows in ([], [unmeasured]):
-        packed = with_estimates([*rows, row("int8", truth(0, 0), truth(0, 1))])[-1]
+        packed = with_estimates([*rows, row("int8", *(truth(0, place) for place in range(6)))])[-1]
         assert packed.truth["pose_auc_30"].low is not None and packed.truth["pose_auc_30"].within_noise is None
     assert with_estimates([unmeasured])[0].truth == {}

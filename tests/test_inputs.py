@@ -75,6 +75,15 @@ def test_scenes_and_their_photos_are_at_most_as_many_as_asked_for(tmp_path):
     assert [(scene.name, scene.shape[0]) for scene in images.scenes] == [("court", 1), ("hall", 1)]
 
 
+def test_two_scenes_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path):
+    for day in ("monday", "tuesday"):
+        write_known_scenes(tmp_path / day, "seq-01")
+        (tmp_path / "scenes" / day).parent.mkdir(exist_ok=True)
+        (tmp_path / "scenes" / day).symlink_to(tmp_path / day / "seq-01")
+    with pytest.raises(ValueError, match=r"monday and .*tuesday are both scenes named seq-01; rename one"):
+        prepare_images(str(tmp_path / "scenes"), tmp_path / "images", size=112, mode="crop")
+
+
 def test_drawn_rooms_are_square_and_as_many_as_asked_for(tmp_path):
     settings = {"size": 56, "mode": "crop", "max_images": 2, "max_scenes": 3}
     images = prepare_images("drawn", tmp_path / "images", **settings)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sample_results import accuracy, quantize, scene, speed, truth
 
 from vggt_quant.estimates import with_estimates
-from vggt_quant.recommendation import is_within_noise, losses, pareto_front, recommendation
+from vggt_quant.recommendation import LOSSES, is_within_noise, losses, pareto_front, recommendation
 from vggt_quant.report import collect
 from vggt_quant.results import MethodRow
 
@@ -57,20 +57,20 @@ def test_where_the_truth_is_known_what_loses_nothing_is_preferred_to_a_limit(tmp
     assert lines[3] == (
         "Against the truth of 6 scenes, no loss beyond the noise: bf16, int8_symmetric, int8_asymmetric."
     )
-    assert "int4_group128 (pose AUC@30 by 3.8, depth AbsRel by 3.8, point error by 1.9 points)" in lines[4]
+    assert "int4_group128 (pose AUC@30 by 3.8, pose AUC@5 by 7.7, depth AbsRel by 3.8, " in lines[4]
     assert lines[5].startswith("Best trade: int8_symmetric, ") and "no loss against the truth" in lines[5]
     assert lines[6].endswith("(fp32, bf16, int8_symmetric, int8_asymmetric).") and "at most" not in lines[6]
 
 
 def test_the_truth_decides_even_where_the_deviation_from_fp32_is_large_or_small():
     def row(variant, size, abs_rel, worse):
-        scenes = [scene(abs_rel, 0.1, 30.0, scene=str(i), truth=truth(more, i)) for i, more in enumerate(worse)]
+        scenes = [scene(abs_rel, 0.1, 30.0, scene=str(i), truth=truth(more, i)) for i, more in enumerate(worse * 2)]
         return dataclasses.replace(method_row(variant, size, 50, 1, abs_rel), accuracy=accuracy(variant, scenes))
 
     far = row("far_from_fp32_and_no_worse", 10, 0.05, (0.01, -0.01, 0.02, -0.02))
     near = row("near_fp32_and_worse", 5, 0.001, (0.01, 0.02, 0.01, 0.02))
     rows = with_estimates([row("fp32", 100, 0.0, (0, 0, 0, 0)), far, near])
-    assert losses(rows[1]) == {} and set(losses(rows[2])) == {"pose AUC@30", "depth AbsRel", "point error"}
+    assert losses(rows[1]) == {} and set(losses(rows[2])) == {loss.title for loss in LOSSES}
     assert "Best trade: far_from_fp32_and_no_worse" in recommendation(rows, random_weights=False)
     better = row("better", 10, 0.05, (-0.01, -0.02, -0.01, -0.02))
     assert losses(with_estimates([row("fp32", 100, 0.0, (0, 0, 0, 0)), better])[1]) == {}
@@ -78,12 +78,31 @@ def test_the_truth_decides_even_where_the_deviation_from_fp32_is_large_or_small(
 
 def test_a_loss_below_the_last_digit_that_is_shown_is_none_however_regular_it_is():
     def row(variant, worse):
-        scenes = [scene(0.01, 0.1, 30.0, scene=str(i), truth=truth(worse, i)) for i in range(4)]
+        scenes = [scene(0.01, 0.1, 30.0, scene=str(i), truth=truth(worse, i)) for i in range(6)]
         return MethodRow(variant=variant, outcome="ok", error=None, accuracy=accuracy(variant, scenes))
 
     _, tiny, plain = with_estimates([row("fp32", 0.0), row("tiny", 0.0009), row("plain", 0.0011)])
     assert tiny.truth["pose_auc_30"].within_noise is False
-    assert losses(tiny) == {} and set(losses(plain)) == {"pose AUC@30", "depth AbsRel"}
+    # The point error of `truth` grows half as fast, AUC@5 twice: 0.0018 is above the last digit.
+    assert set(losses(tiny)) == {"pose AUC@5"}
+    assert set(losses(plain)) == {loss.title for loss in LOSSES} - {"point error"}
+
+
+def test_a_variant_that_lacks_a_figure_is_not_called_lossless():
+    """Its depth was not finite in one scene, so the mean of the others would flatter it."""
+
+    def row(variant, size, broken):
+        scenes = [
+            scene(0.01, 0.1, 30.0, scene=str(i), truth=dataclasses.replace(truth(0, i), **(broken if i == 2 else {})))
+            for i in range(8)
+        ]
+        return dataclasses.replace(method_row(variant, size, 50, 1, 0.01), accuracy=accuracy(variant, scenes))
+
+    rows = with_estimates([row("fp32", 100, {}), row("broken", 10, {"depth_abs_rel": None}), row("whole", 20, {})])
+    text = recommendation(rows, random_weights=False)
+    assert "no loss beyond the noise: whole." in text
+    assert "Worse than fp32: broken (no depth AbsRel)." in text
+    assert "Best trade: whole" in text
 
 
 def test_one_scene_tells_no_loss_from_noise_so_the_limit_decides(tmp_path):

@@ -55,6 +55,7 @@ def test_subfolders_of_a_known_layout_are_scenes_in_the_order_of_their_names(tmp
     write_frame(tmp_path / "seq-01", 0)
     write_photo(tmp_path / "notes" / "scribble.png")
     write_frame(tmp_path / ".hidden", 0)
+    write_frame(tmp_path / "seq-03.incomplete", 0)
     assert find_scenes(str(tmp_path)) == [tmp_path / name for name in ("courtyard", "seq-01", "seq-02")]
 
 
@@ -66,10 +67,12 @@ def test_photos_in_plain_subfolders_stay_one_scene(tmp_path: Path) -> None:
     assert (scene.kind, len(scene.paths)) == ("photos", 2)
 
 
-def test_photos_of_its_own_make_a_folder_one_scene_whatever_lies_below(tmp_path: Path) -> None:
-    write_photo(tmp_path / "a.png")
+def test_what_lies_beside_scenes_with_truth_is_named_and_not_used(tmp_path: Path, caplog) -> None:
+    write_photo(tmp_path / "cover.png")
+    write_photo(tmp_path / "kitchen" / "a.png")
     write_small(tmp_path / "courtyard")
-    assert find_scenes(tmp_path) == [tmp_path]
+    assert find_scenes(tmp_path) == [tmp_path / "courtyard"]
+    assert "not used are kitchen, its photos" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

@@ -1,6 +1,9 @@
 """The trained model that ships with the package, and its outlier twin."""
 
 import json
+import shutil
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -122,3 +125,19 @@ def test_other_seeds_choose_other_channels():
     name = "aggregator.frame_blocks.0.norm1.weight"
     one, other = (inject_outliers(state, seed=seed)[name] for seed in (1, 2))
     assert not torch.equal(one, other) and not torch.equal(one, state[name])
+
+
+def test_other_weights_in_the_package_are_another_model_for_the_workflow(tmp_path):
+    """In a copy of the package, since the weights have no file that a setting names."""
+    copy = tmp_path / "vggt_quant"
+    shutil.copytree(str(files("vggt_quant")), copy, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from vggt_quant import keys; print(keys.stage_codes({}, 'cpu')['model'])"
+
+    def key():
+        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return run.stdout
+
+    before = key()
+    shard = copy / "model" / "tiny" / "model-00001-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+    assert key() != before

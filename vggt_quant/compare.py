@@ -16,6 +16,9 @@ from vggt_quant import jobs, machine, typed_json
 from vggt_quant.gpus import visible_gpus
 from vggt_quant.variants import load_variants, packaged
 
+OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
+"""Words that mean the same in a folder that holds a file of that name."""
+
 
 def command(args: Namespace) -> int:
     """Write the run's configuration into the output folder, start Snakemake on it, print the summary.
@@ -138,5 +141,5 @@ def _lock(folder: Path) -> Path:
 
 
 def _absolute(name: str) -> str:
-    """A path that exists as an absolute one; a hub id or the name of a small model as it is."""
-    return str(Path(name).absolute()) if Path(name).exists() else name
+    """A path that exists as an absolute one; a hub id as it is, and `drawn` and the package's models always."""
+    return name if name in OWN_NAMES or not Path(name).exists() else str(Path(name).absolute())

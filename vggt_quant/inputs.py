@@ -89,6 +89,7 @@ def prepare_images(
         )
     else:
         folders = find_scenes(folder)[:max_scenes]
+    _refuse_same_names(folders)
     scenes = [_prepare_scene(path, out, size=size, mode=mode, max_images=max_images) for path in folders]
     return ImagesResult(folder=folder, mode=mode, scenes=scenes)
 
@@ -109,6 +110,15 @@ def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings
                     f"{compared_on[sha256].name}, which would flatter the methods that calibrate; choose other scenes."
                 )
     return calibration
+
+
+def _refuse_same_names(folders: list[Path]) -> None:
+    """Scenes are told apart by the names of their folders, links followed."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(folder.resolve().name, folder)
+        if other != folder:
+            raise ValueError(f"{other} and {folder} are both scenes named {folder.resolve().name}; rename one of them.")
 
 
 def describe_scenes(images: ImagesResult) -> str:

@@ -1,36 +1,50 @@
-"""How sure a mean over scenes is: percentile bootstrap intervals (Efron 1979). No torch: the report draws on it.
+"""How sure a mean over scenes is: bootstrap intervals (Efron 1979). No torch: the report draws on it.
 
 Scenes are the units that are drawn again, with replacement. Two variants seen on the same scenes are compared scene by
-scene, since their difference varies far less than either of them. With fewer than about ten scenes such an interval is
-too narrow; it is a hint then, not a proof.
+scene, since their difference varies far less than either of them.
+
+Plain percentile intervals are too narrow for few scenes: 95 % ones miss in 11 % of all cases with 8 normal scenes and
+in 14 % with 6. So they are expanded as Student's t interval is wider than the normal one (Hesterberg 2015, The American
+Statistician 69(4), "expanded percentile"): 6 % and 8 %. Below 6 no resampling helps, and there is no interval.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
+
+FEWEST_SCENES = 6
+"""With fewer there is no interval, and so no verdict on a difference."""
 
 
 def bootstrap_interval(
     values: Sequence[float | None], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The interval of the mean that holds `level` of the means of resampled scenes.
+    """The interval that holds the true mean with probability `level`: expanded percentiles of resampled means.
 
     Args:
         values: One figure per scene.
-        level: Share of the resampled means inside, half of the rest on either side.
+        level: How often the interval should hold the true mean.
         resamples: How often the scenes are drawn again.
         seed: Of the draws; the same values give the same interval.
 
     Returns:
-        (low, high), or None for fewer than two scenes, or where a scene has no figure (None, NaN): leaving it out
+        (low, high), or None for fewer than FEWEST_SCENES, or where a scene has no figure (None, NaN): leaving it out
         would flatter a variant that failed there.
     """
     scenes = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    if len(scenes) < 2 or not np.isfinite(scenes).all():
+    if len(scenes) < FEWEST_SCENES or not np.isfinite(scenes).all():
         return None
     draws = np.random.default_rng(seed).integers(len(scenes), size=(resamples, len(scenes)))
-    low, high = np.quantile(scenes[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    outside = percentile_outside(len(scenes), level)
+    low, high = np.quantile(scenes[draws].mean(axis=1), [outside, 1 - outside])
     return float(low), float(high)
+
+
+def percentile_outside(count: int, level: float) -> float:
+    """Share of the resampled means of `count` scenes that the expanded interval leaves out on either side."""
+    return float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 + level) / 2)))
 
 
 def paired_difference(

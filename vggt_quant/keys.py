@@ -7,6 +7,7 @@ and shapes of weights are the stored file's, whose hash is in the key, and so ar
 Python and safetensors (they decide where a number lies in a file, not which).
 """
 
+import hashlib
 import importlib.metadata
 import json
 from argparse import Namespace
@@ -69,7 +70,7 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     here = {**environment, "device_name": machine.device_name(device)}
     return {
         "device": device,
-        "model": digest([own_sources("inputs"), sources("model.pretrained")]),
+        "model": digest([own_sources("inputs"), sources("model.pretrained"), _bundled_weights()]),
         "images": digest(
             [sources("scenes", "synthetic"), own_sources("inputs", "tensor_file"), _versions("numpy", "pillow")]
         ),
@@ -85,6 +86,12 @@ def _expect_file(variant: Variant, kind: str, name: object) -> None:
     known = sorted(path.stem for path in (PACKAGE / f"{kind}s").glob("[!_]*.py"))
     if name not in known:
         raise ValueError(f"Variant {variant.name}: there is no {kind} {name!r}; there are {', '.join(known)}.")
+
+
+def _bundled_weights() -> list[str]:
+    """What the small model in the package holds, which no setting of a run names as a file."""
+    files = sorted((PACKAGE / "model" / "tiny").glob("*.safetensors"))
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def _versions(*distributions: str) -> dict[str, str]:

@@ -41,9 +41,13 @@ class Loss:
 
 LOSSES = (
     Loss(figure="pose_auc_30", title="pose AUC@30", more_is_better=True),
+    Loss(figure="pose_auc_5", title="pose AUC@5", more_is_better=True),
     Loss(figure="depth_abs_rel", title="depth AbsRel"),
+    Loss(figure="depth_delta_125", title="depth <1.25x", more_is_better=True),
     Loss(figure="point_error_of_scene_size", title="point error"),
+    Loss(figure="cloud_overall_mean", title="cloud error"),
 )
+"""What the summary's table shows."""
 
 
 def recommendation(rows: list[MethodRow], *, random_weights: bool) -> str:
@@ -74,7 +78,7 @@ def pareto_front(rows: list[MethodRow], *, random_weights: bool) -> list[MethodR
 
 
 def is_judged(row: MethodRow) -> bool:
-    """Whether the variant could be told from fp32 by the ground truth: it takes two scenes, and fp32's own figures."""
+    """Whether the ground truth could tell the variant from fp32: it takes enough scenes, and fp32's own figures."""
     return any(_difference(row, loss) is not None for loss in LOSSES)
 
 
@@ -86,6 +90,12 @@ def losses(row: MethodRow) -> dict[str, float]:
         if difference and difference > 0 and not is_as_fp32(row.truth[loss.figure]):
             found[loss.title] = difference
     return found
+
+
+def missing(row: MethodRow, rows: list[MethodRow]) -> list[str]:
+    """Titles of the figures that fp32 has and the variant lacks, since an output of it was not finite in some scene."""
+    fp32 = find_variant(rows, REFERENCE_VARIANT)
+    return [loss.title for loss in LOSSES if fp32 and loss.figure in fp32.truth and loss.figure not in row.truth]
 
 
 def _difference(row: MethodRow, loss: Loss) -> float | None:
@@ -146,25 +156,28 @@ def _closest(rows: list[MethodRow]) -> str:
 
 
 def _against_the_truth(rows: list[MethodRow]) -> str:
-    judged = [row for row in rows if is_judged(row)]
-    if not judged:
+    if not any(is_judged(row) for row in rows):
         return ""
-    num_scenes = max(estimate.num_scenes for row in judged for estimate in row.truth.values())
-    good = ", ".join(row.variant for row in judged if not losses(row)) or "none"
-    bad = "; ".join(f"{row.variant} ({_list_losses(row)})" for row in judged if losses(row)) or "none"
+    num_scenes = max(estimate.num_scenes for row in rows for estimate in row.truth.values())
+    faults = {row.variant: _list_faults(row, rows) for row in rows if is_judged(row) or missing(row, rows)}
+    good = ", ".join(name for name, text in faults.items() if not text) or "none"
+    bad = "; ".join(f"{name} ({text})" for name, text in faults.items() if text) or "none"
     return f"Against the truth of {num_scenes} scenes, no loss beyond the noise: {good}.\nWorse than fp32: {bad}."
 
 
-def _list_losses(row: MethodRow) -> str:
-    """`pose AUC@30 by 2.3, depth AbsRel by 0.4 points`: percentage points, since the table has percentages."""
-    return ", ".join(f"{title} by {100 * value:.2g}" for title, value in losses(row).items()) + " points"
+def _list_faults(row: MethodRow, rows: list[MethodRow]) -> str:
+    """`pose AUC@30 by 2.3, depth AbsRel by 0.4 points`: percentage points or centimetres, as in the table."""
+    lost = ", ".join(f"{title} by {100 * value:.2g}" for title, value in losses(row).items())
+    lacks = ", ".join(missing(row, rows))
+    return "; ".join(text for text in (f"{lost} points" if lost else "", f"no {lacks}" if lacks else "") if text)
 
 
 def _best_without_loss(timed: list[MethodRow]) -> str:
     eligible = [
         row
         for row in timed
-        if checkpoint_bytes(row) and (row.variant == REFERENCE_VARIANT or (is_judged(row) and not losses(row)))
+        if checkpoint_bytes(row)
+        and (row.variant == REFERENCE_VARIANT or (is_judged(row) and not _list_faults(row, timed)))
     ]
     if not eligible:
         return "Best trade: none; every variant with a size and a time loses accuracy against the truth."

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vggt_quant.intervals import FEWEST_SCENES
 from vggt_quant.results import ComparisonReport, Estimate
 from vggt_quant.row_values import REFERENCE_VARIANT, is_as_fp32, is_random, truth_scenes
 from vggt_quant.text_table import lay_out
@@ -40,8 +41,10 @@ def truth_section(report: ComparisonReport) -> list[str]:
 
 
 def _title(num_scenes: int) -> str:
-    if num_scenes == 1:
-        return "Against the ground truth of one scene (too few for intervals: do not read much into small differences)"
+    if num_scenes < FEWEST_SCENES:
+        scenes = "one scene" if num_scenes == 1 else f"{num_scenes} scenes"
+        warning = f"below {FEWEST_SCENES} there are no intervals: do not read much into small differences"
+        return f"Against the ground truth of {scenes} ({warning})"
     return f"Against the ground truth of {num_scenes} scenes: mean [95 % interval over the scenes]"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def write_state(model: nn.Module, progress: dict[str, Any], folder: Path) -> None:
-    """Write weights and progress; progress.json, written last, names the step that they belong to."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write weights and progress into a folder of their own, which then takes the place of the last one."""
+    target, folder = folder, folder.with_name(f"{folder.name}.incomplete")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     shards: list[dict[str, Tensor]] = [{}]
     for name, tensor in model.state_dict().items():
         stored = tensor.detach().to("cpu", torch.bfloat16).contiguous()
@@ -26,12 +29,13 @@ def write_state(model: nn.Module, progress: dict[str, Any], folder: Path) -> Non
         shards[-1][name] = stored
     names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     for shard, name in zip(shards, names, strict=True):
-        save_file(shard, folder / f"{name}.tmp", metadata={"format": "pt"})
-        os.replace(folder / f"{name}.tmp", folder / name)
+        save_file(shard, folder / name, metadata={"format": "pt"})
     owner = {tensor: name for shard, name in zip(shards, names, strict=True) for tensor in shard}
     total = sum(t.numel() * 2 for shard in shards for t in shard.values())
     _write_json({"metadata": {"total_size": total}, "weight_map": owner}, folder / INDEX)
     _write_json(progress, folder / "progress.json")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(folder, target)
 
 
 def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,5 +46,4 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _write_json(value: Any, path: Path) -> None:
-    path.with_suffix(".tmp").write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(path.with_suffix(".tmp"), path)
+    path.write_text(json.dumps(value, indent=1) + "\n")

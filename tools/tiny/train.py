@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -55,6 +56,8 @@ class Progress:
     seconds: float = 0.0
     step: int = 0
     runs: int = 0
+    settings: list[dict] = field(default_factory=list)
+    """Arguments and versions of each run."""
     curve: list[dict] = field(default_factory=list)
 
 
@@ -75,6 +78,9 @@ def main() -> None:
         model.load_state_dict(weights)
         progress = Progress(**stored)
     progress.runs += 1
+    gpu = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    facts = {"torch": torch.__version__, "device": gpu, "processes": world, "started": datetime.now(UTC).isoformat()}
+    progress.settings.append({name: str(value) for name, value in (vars(args) | facts).items()})
     Trainer(model.to(device).train(), progress, args, rank, world).run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ from vggt_quant.images import ETH3D_FOLDERS, FoundImages, find_images, load_imag
 from vggt_quant.scenes import eth3d, seven_scenes
 from vggt_quant.scenes.placement import place_photos
 from vggt_quant.scenes.truth import Truth
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = ".incomplete"
+"""How the folders are named that a killed command leaves behind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,15 +75,19 @@ def find_scenes(folder: str | Path) -> list[Path]:
     """Find the folders to give to `load_scene`.
 
     Returns:
-        The folder itself if photos lie directly in it or it has ETH3D's or 7-Scenes' layout; else its subfolders of
-        these layouts, by name; else the folder itself, as a plain one whose photos lie deeper.
+        The folder itself if it has ETH3D's or 7-Scenes' layout; else its subfolders of these layouts, by name, and a
+        warning names what else lies there; else the folder itself, as plain photos.
 
     Raises:
         ValueError: there is no usable photo.
     """
     folder = Path(folder)
-    nested = [subfolder for subfolder in _subfolders(folder) if _has_layout(subfolder)]
-    if nested and not _has_layout(folder) and not _holds_photos(folder):
+    subfolders = _subfolders(folder)
+    nested = [subfolder for subfolder in subfolders if _has_layout(subfolder)]
+    if nested and not _has_layout(folder):
+        others = [path.name for path in subfolders if path not in nested] + ["its photos"] * _holds_photos(folder)
+        if others:
+            logger.warning("%s holds scenes with ground truth; not used are %s.", folder, ", ".join(others))
         return nested
     find_images(folder, max_images=1)
     return [folder]
@@ -116,4 +126,4 @@ def _holds_photos(folder: Path) -> bool:
 
 def _subfolders(folder: Path) -> list[Path]:
     _, names, _ = next(os.walk(folder), ("", [], []))
-    return [folder / name for name in sorted(names) if not name.startswith(".")]
+    return [folder / name for name in sorted(names) if not name.startswith(".") and not name.endswith(UNFINISHED)]
