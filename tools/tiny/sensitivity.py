@@ -1,6 +1,8 @@
 """Does quantization show on the small model? Round to nearest from 8 to 2 bits, judged by the truth.
 
-    python tools/tiny/sensitivity.py [MODEL ...] [--out FILE]      # default: tiny tiny-outliers
+    python tools/tiny/sensitivity.py [MODEL ...] [--layers PATTERN] [--rooms N] [--out FILE]
+
+MODEL: tiny and tiny-outliers by default. PATTERN: round only layers of such names, "camera_head*" or "!camera_head*".
 
 Weights only, every layer that the package's policy quantizes, rounded and put back as float32: simulated, because the
 package packs 8 and 4 bits only; for those two the packed variants give the same numbers up to bfloat16's rounding.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -32,23 +35,26 @@ SHOWN = (
 
 
 @torch.no_grad()
-def round_weights(model: nn.Module, bits: int, group_size: int | None) -> nn.Module:
-    """A copy whose quantizable weights lie on the grid."""
+def round_weights(model: nn.Module, bits: int, group_size: int | None, layers: str = "*") -> nn.Module:
+    """A copy whose quantizable weights lie on the grid, those of matching names; a pattern after ! must not match."""
     rounded = copy.deepcopy(model)
+    wanted = layers.removeprefix("!")
     for name in select(rounded, Policy()).quantized:
+        if fnmatchcase(name, wanted) == layers.startswith("!"):
+            continue
         weight = rounded.get_submodule(name).weight
         grid = rounding.fit(weight, bits=bits, group_size=group_size)
         weight.copy_(rounding.to_weights(rounding.to_integers(weight, grid), grid))
     return rounded
 
 
-def compare(model: nn.Module, name: str) -> dict[str, dict]:
+def compare(model: nn.Module, name: str, *, layers: str, num_rooms: int | None) -> dict[str, dict]:
     """The figures of each setting, and the paired difference to float32 with its interval."""
-    photos, truths = scenes()
+    photos, truths = (part[:num_rooms] for part in scenes())
     exact = rows(predict(model, photos), truths)
     table = {"fp32": {"figures": summarise(exact)}}
     for bits, group_size in SETTINGS:
-        rounded = rows(predict(round_weights(model, bits, group_size), photos), truths)
+        rounded = rows(predict(round_weights(model, bits, group_size, layers), photos), truths)
         label = f"int{bits} " + ("per row" if group_size is None else f"groups of {group_size}")
         table[label] = {"figures": summarise(rounded), "differences": _differences(rounded, exact)}
         print(f"{name}, {label}: {_line(table[label])}", flush=True)
@@ -78,9 +84,13 @@ def main() -> None:
     """Print a line a setting (~: the difference to float32 is within the noise), and write all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["tiny", "tiny-outliers"])
+    parser.add_argument("--layers", default="*")
+    parser.add_argument("--rooms", type=int)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    report = {name: compare(vggt_quant.load(name), name) for name in args.models}
+    report = {
+        name: compare(vggt_quant.load(name), name, layers=args.layers, num_rooms=args.rooms) for name in args.models
+    }
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n")
 
