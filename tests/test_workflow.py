@@ -227,7 +227,7 @@ def test_every_scene_is_measured_and_held_against_its_truth(mended, project):
         assert all(scene.truth.depth_abs_rel > 0 for scene in rows[variant].accuracy.scenes)
         assert rows[variant].truth["depth_abs_rel"].num_scenes == 2
         assert rows[variant].speed.shape == report.images.scenes[0].shape
-    assert rows["int4_group128"].truth["depth_abs_rel"].within_noise is not None
+    assert rows["int4_group128"].truth["depth_abs_rel"].within_noise is None, "two scenes are too few for a verdict"
 
 
 def test_results_inside_the_folder_of_photos_are_no_photos(mended, project):
