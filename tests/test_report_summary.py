@@ -70,7 +70,7 @@ def test_the_first_table_stays_what_it_was(tmp_path):
     plain = summary(collect(*sample_results.write_run(tmp_path / "plain"))).splitlines()
     begin = next(place for place, line in enumerate(plain) if line.startswith("variant"))
     assert set(plain[begin : begin + 11]) <= set(known)
-    assert any("48 of 350 x 518 pixels (crop) in 6 scenes in eth3d, courtyard to terrace" in line for line in known)
+    assert any("48 photos of 350 x 518 pixels (crop) in 6 scenes in eth3d, courtyard to terrace" in line for line in known)
 
 
 def test_one_scene_has_no_interval_and_that_is_said(tmp_path):

@@ -214,7 +214,7 @@ def _device(command: argparse.ArgumentParser) -> None:
 
 
 _MODEL = (
-    "a hub id, a weight file or folder, model.json of `vggt-quant model`, tiny (small, trained, in the package), "
+    "a hub id, a weight file or folder, model.json of `vggt-quant model`, "
     "tiny (small and trained, in this package), tiny-outliers (its twin with heavy-tailed activations), "
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )

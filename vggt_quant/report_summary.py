@@ -81,10 +81,10 @@ def _describe_scenes(images: ImagesResult) -> str:
     skipped = sum(len(scene.skipped) for scene in images.scenes)
     end = f", skipped files: {skipped}" if skipped else ""
     if not others:
-        return f"{first.shape[0]} {_size_of(images)} from {first.folder}{end}"
+        return f"{first.shape[0]} photos {_size_of(images)} from {first.folder}{end}"
     count = sum(scene.shape[0] for scene in images.scenes)
     where = "drawn rooms" if images.folder == "drawn" else f"scenes in {images.folder}"
-    return f"{count} {_size_of(images)} in {len(images.scenes)} {where}, {first.name} to {others[-1].name}{end}"
+    return f"{count} photos {_size_of(images)} in {len(images.scenes)} {where}, {first.name} to {others[-1].name}{end}"
 
 
 def _size_of(images: ImagesResult) -> str:

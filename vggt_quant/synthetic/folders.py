@@ -41,7 +41,7 @@ def draw_scenes(
     """Draw the rooms of `num_scenes` seeds from `first_seed` on, each in a folder of its own.
 
     Args:
-        folder: where `room_<seed>` folders go; one that is there is replaced.
+        folder: where `room_<seed>` folders go; a drawn one that is there is replaced.
         num_scenes: rooms.
         num_views: overlapping photos of each.
         size: pixels of a photo's side.
@@ -51,7 +51,8 @@ def draw_scenes(
         The folders. Each is written whole or not at all.
 
     Raises:
-        ValueError: a count or the size is not positive, or the seed negative.
+        ValueError: a count or the size is not positive, the seed negative, or a folder of that name holds something
+            else.
     """
     if min(num_scenes, num_views, size) < 1 or first_seed < 0:
         raise ValueError(
@@ -63,6 +64,8 @@ def draw_scenes(
 
 
 def _draw_scene(folder: Path, seed: int, num_views: int, size: int) -> Path:
+    if folder.exists() and not (folder / CALIBRATION / "points3D.txt").is_file():
+        raise ValueError(f"{folder} is no drawn room and would be replaced; move it, or draw into another folder.")
     rooms, cameras = sample(1, num_views, Draw(seed), height=size, width=size)
     views = {name: tensor[0] for name, tensor in render(rooms, cameras, size, size).items()}
     names = [f"view_{index:03d}.png" for index in range(num_views)]
@@ -76,7 +79,8 @@ def _draw_scene(folder: Path, seed: int, num_views: int, size: int) -> Path:
         depth.contiguous().numpy().astype("<f4").tofile(unfinished / DEPTHS / PHOTOS / name)
     for name, lines in _calibration(views, cameras, names).items():
         (unfinished / CALIBRATION / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     os.replace(unfinished, folder)
     return folder
 
