@@ -33,7 +33,7 @@ def test_the_summary_has_a_line_for_each_variant_and_its_figures(run):
 def test_the_summary_says_what_was_compared_where_and_when(run):
     report = collect(*run)
     text = summary(report)
-    for part in ("VGGT-1B, 1,256.5 M", "8 of 350 x 518", sample_results.GPU, "torch 2.11.0, CUDA 13.0", report.created):
+    for part in ("VGGT-1B, 1,256.5 M", "8 photos of 350 x 518", sample_results.GPU, "torch 2.11.0, CUDA 13.0", report.created):
         assert part in text
     assert "PARTIAL" not in text and "Random" not in text
 
@@ -101,7 +101,7 @@ def test_scenes_to_calibrate_with_are_named_and_said_to_be_others(run):
     scenes = [dataclasses.replace(sample_results.SCENE, name=f"room_{place}") for place in (1000, 1001, 1002)]
     calibration = dataclasses.replace(sample_results.IMAGES, folder="drawn", scenes=scenes)
     text = summary(dataclasses.replace(collect(*run), calibration=calibration))
-    assert "24 of 350 x 518 pixels (crop) in 3 drawn rooms, room_1000 to room_1002" in text
+    assert "24 photos of 350 x 518 pixels (crop) in 3 drawn rooms, room_1000 to room_1002" in text
     assert "none of their photos is compared on" in " ".join(text.split())
 
 
