@@ -57,7 +57,8 @@ def test_where_the_truth_is_known_what_loses_nothing_is_preferred_to_a_limit(tmp
     assert lines[3] == (
         "Against the truth of 6 scenes, no loss beyond the noise: bf16, int8_symmetric, int8_asymmetric."
     )
-    assert "int4_group128 (pose AUC@30 by 3.8, pose AUC@5 by 7.7, depth AbsRel by 3.8, " in lines[4]
+    assert "int4_group128 (pose AUC@30 by 3.8 points, pose AUC@5 by 7.7 points, " in lines[4]
+    assert "cloud error by 3.8 cm)" in lines[4]
     assert lines[5].startswith("Best trade: int8_symmetric, ") and "no loss against the truth" in lines[5]
     assert lines[6].endswith("(fp32, bf16, int8_symmetric, int8_asymmetric).") and "at most" not in lines[6]
 

@@ -33,7 +33,8 @@ def test_the_summary_has_a_line_for_each_variant_and_its_figures(run):
 def test_the_summary_says_what_was_compared_where_and_when(run):
     report = collect(*run)
     text = summary(report)
-    for part in ("VGGT-1B, 1,256.5 M", "8 photos of 350 x 518", sample_results.GPU, "torch 2.11.0, CUDA 13.0", report.created):
+    parts = ("VGGT-1B, 1,256.5 M", "8 photos of 350 x 518", sample_results.GPU, "torch 2.11.0, CUDA 13.0")
+    for part in (*parts, report.created):
         assert part in text
     assert "PARTIAL" not in text and "Random" not in text
 
@@ -70,7 +71,8 @@ def test_the_first_table_stays_what_it_was(tmp_path):
     plain = summary(collect(*sample_results.write_run(tmp_path / "plain"))).splitlines()
     begin = next(place for place, line in enumerate(plain) if line.startswith("variant"))
     assert set(plain[begin : begin + 11]) <= set(known)
-    assert any("48 photos of 350 x 518 pixels (crop) in 6 scenes in eth3d, courtyard to terrace" in line for line in known)
+    scenes = "48 photos of 350 x 518 pixels (crop) in 6 scenes in eth3d, courtyard to terrace"
+    assert any(scenes in line for line in known)
 
 
 def test_one_scene_has_no_interval_and_that_is_said(tmp_path):

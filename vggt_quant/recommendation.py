@@ -37,6 +37,8 @@ class Loss:
     figure: str
     title: str
     more_is_better: bool = False
+    unit: str = "points"
+    """Of a hundredth, as in the table: percentage points, or centimetres."""
 
 
 LOSSES = (
@@ -45,7 +47,7 @@ LOSSES = (
     Loss(figure="depth_abs_rel", title="depth AbsRel"),
     Loss(figure="depth_delta_125", title="depth <1.25x", more_is_better=True),
     Loss(figure="point_error_of_scene_size", title="point error"),
-    Loss(figure="cloud_overall_mean", title="cloud error"),
+    Loss(figure="cloud_overall_mean", title="cloud error", unit="cm"),
 )
 """What the summary's table shows."""
 
@@ -166,10 +168,11 @@ def _against_the_truth(rows: list[MethodRow]) -> str:
 
 
 def _list_faults(row: MethodRow, rows: list[MethodRow]) -> str:
-    """`pose AUC@30 by 2.3, depth AbsRel by 0.4 points`: percentage points or centimetres, as in the table."""
-    lost = ", ".join(f"{title} by {100 * value:.2g}" for title, value in losses(row).items())
+    """`pose AUC@30 by 2.3 points, cloud error by 1.4 cm; no depth AbsRel`."""
+    units = {loss.title: loss.unit for loss in LOSSES}
+    lost = ", ".join(f"{title} by {100 * value:.2g} {units[title]}" for title, value in losses(row).items())
     lacks = ", ".join(missing(row, rows))
-    return "; ".join(text for text in (f"{lost} points" if lost else "", f"no {lacks}" if lacks else "") if text)
+    return "; ".join(text for text in (lost, f"no {lacks}" if lacks else "") if text)
 
 
 def _best_without_loss(timed: list[MethodRow]) -> str:
