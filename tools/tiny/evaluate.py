@@ -21,6 +21,7 @@ import vggt_quant
 from vggt_quant import metrics
 from vggt_quant.geometry import pose_to_cameras
 from vggt_quant.intervals import bootstrap_interval
+from vggt_quant.model.pretrained import resolve, weights_sha256
 from vggt_quant.truth import judge
 
 TARGETS = {
@@ -92,7 +93,8 @@ def main() -> None:
         print(f"{name:36s} {figure['mean']:9.4f}  [{figure['low']:.4f}, {figure['high']:.4f}]{target}")
     print(f"control: poses of another room, pose_auc_30 {shuffled:.4f}")
     if args.out:
-        report = {"held_out_sha256": SHA256, "figures": table, "control_shuffled_pose_auc_30": shuffled}
+        hashes = {"weights_sha256": weights_sha256(resolve(args.model)), "held_out_sha256": SHA256}
+        report = {**hashes, "torch": torch.__version__, "figures": table, "control_shuffled_pose_auc_30": shuffled}
         args.out.write_text(json.dumps(report | {"scenes": per_scene}, indent=1) + "\n")
 
 
