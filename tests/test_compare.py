@@ -1,5 +1,7 @@
 """`vggt-quant compare` as it comes from `pip install`, run far from any checkout."""
 
+import errno
+import fcntl
 import importlib.util
 import os
 import re
@@ -94,6 +96,16 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(installed, place):
     assert "quantize_int8_symmetric" in process.stdout + process.stderr
     assert "Everything is in" not in process.stdout
     assert not (place / "dry" / "model.json").exists()
+
+
+def test_a_volume_without_locks_is_good_enough_and_that_is_said(tmp_path, monkeypatch, capsys):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with compare_command.sole_run(tmp_path):
+        pass
+    assert f"The disk of {tmp_path} knows no locks" in capsys.readouterr().err
 
 
 def test_two_comparisons_do_not_write_into_one_folder(complete, place):

@@ -1,6 +1,7 @@
 """`vggt-quant compare`: the whole workflow in one command, from a folder of photos to the report."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -15,6 +16,9 @@ import yaml
 from vggt_quant import jobs, machine, typed_json
 from vggt_quant.gpus import visible_gpus
 from vggt_quant.variants import load_variants, packaged
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a network volume without locks answers."""
 
 OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
 """Words that mean the same in a folder that holds a file of that name."""
@@ -112,6 +116,10 @@ def sole_run(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             cure = "wait for its end, or choose another --output-dir"
             raise ValueError(f"Another comparison is at work in {folder}: {cure}.") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"The disk of {folder} knows no locks: see that no other run works there.", file=sys.stderr)
         os.set_inheritable(file.fileno(), True)
         yield
 
