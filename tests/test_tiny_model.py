@@ -1,10 +1,12 @@
 """The trained model that ships with the package, and its outlier twin."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +143,19 @@ def test_other_weights_in_the_package_are_another_model_for_the_workflow(tmp_pat
     shard = copy / "model" / "tiny" / "model-00001-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
     assert key() != before
+
+
+def test_the_readmes_quote_the_rounding_that_was_measured():
+    root = Path(__file__).parent.parent
+    measured = json.loads(
+        (root / "docs" / "measurements" / "2026-11-25-tiny-round-to-nearest" / "sensitivity.json").read_text()
+    )["tiny"]
+    settings = ("fp32", "int8 per row", "int4 groups of 64", "int4 groups of 128", "int3 groups of 64", "int4 per row")
+    for readme in ("README.md", "README.zh-CN.md"):
+        rows = re.findall(r"\| (\d\.\d{3}) \| (\d\.\d{3}) \| (\d\.\d{4}) \|$", (root / readme).read_text(), re.M)
+        expected = []
+        for setting in settings:
+            figures = measured[setting]["figures"]
+            auc_30, auc_5 = (f"{figures[name]['mean']:.3f}" for name in ("pose_auc_30", "pose_auc_5"))
+            expected.append((auc_30, auc_5, f"{figures['depth_abs_rel']['mean']:.4f}"))
+        assert rows == expected, readme

@@ -6,7 +6,7 @@
 `--seconds` is the length of the whole schedule in seconds of training; the learning rate falls to zero at its end,
 however fast the machine is. The state (bfloat16 weights in two files of less than 16 MiB, and progress.json) is written
 every minute, whole or not at all; a resumed run goes on at the second where the state was written, with fresh moments
-after a short warm-up. Runs on the CPU too, uncompiled (`--views 16` to try it).
+after a short warm-up. Runs on the CPU too, uncompiled (`--views 12` to try it).
 """
 
 from __future__ import annotations
