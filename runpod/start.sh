@@ -37,6 +37,7 @@ read_settings() {
     # After the run: no, stop or terminate. After a failed one, too, unless told otherwise: an idle GPU costs as much as
     # a busy one, and all that explains the failure is on the volume.
     auto_stop=${VGGT_AUTO_STOP:-no}
+    auto_stop=${auto_stop,,}
     auto_stop_on_failure=${VGGT_AUTO_STOP_ON_FAILURE:-yes}
     auto_stop_retry_seconds=${VGGT_AUTO_STOP_RETRY_SECONDS:-300}
     runpod_url=${VGGT_RUNPOD_URL:-https://api.runpod.io/v2}
@@ -56,6 +57,17 @@ check_settings() {
     [[ $when_busy =~ ^(wait|refuse)$ ]] || refuse VGGT_WHEN_BUSY "$when_busy" "wait or refuse" || return
     [[ $heartbeat_seconds =~ ^[1-9][0-9]*$ ]] ||
         refuse VGGT_HEARTBEAT_SECONDS "$heartbeat_seconds" "whole seconds from 1" || return
+    if ! [[ $stop_seconds =~ ^[1-9][0-9]*$ ]]; then
+        refuse VGGT_STOP_SECONDS "$stop_seconds" "whole seconds from 1"
+        stop_seconds=4
+        return 1
+    fi
+    # A pause that `sleep` does not understand is none, and RunPod would be asked thousands of times.
+    if ! [[ $auto_stop_retry_seconds =~ ^[0-9]+(\.[0-9]+)?$ && $auto_stop_retry_seconds =~ [1-9] ]]; then
+        refuse VGGT_AUTO_STOP_RETRY_SECONDS "$auto_stop_retry_seconds" "seconds above 0"
+        auto_stop_retry_seconds=300
+        return 1
+    fi
     [[ $auto_stop =~ ^(no|stop|terminate)$ ]] ||
         refuse VGGT_AUTO_STOP "$auto_stop" "no, stop or terminate" || return
     [[ $auto_stop_on_failure =~ ^(yes|no)$ ]] ||

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=${1:-.venv}
 
+apt-get update
 apt-get install -y --no-install-recommends slurm-wlm munge
 
 # An environment on top of the other one: the plugins must not slow down or change what everything else runs in.

@@ -216,6 +216,23 @@ def test_a_pod_that_may_not_stop_itself_says_so_and_tries_again(pods):
     assert re.search(r"did not stop this pod \(.*401\), so it still costs money.*\n.*409.*\n.*will stop", said)
 
 
+def test_where_the_key_is_refused_runpodctl_is_asked(pods):
+    pods.program("runpodctl", f'#!/bin/sh\necho "$@" >>{pods.root}/asked\n')
+    with RunPod(403) as runpod:
+        settings = {"VGGT_AUTO_STOP": "stop", "VGGT_RUNPOD_URL": runpod.url}
+        said = pods.run("pod1", VGGT_COMMAND="true", **settings, **SECRETS).stdout
+    assert (pods.root / "asked").read_text() == "pod stop pod1\n" and "RunPod will stop this pod." in said
+
+
+@pytest.mark.parametrize("name", ["VGGT_STOP_SECONDS", "VGGT_AUTO_STOP_RETRY_SECONDS"])
+def test_a_time_that_is_no_number_is_refused_and_the_pod_still_stops(pods, name):
+    with RunPod(500) as runpod:
+        settings = {"VGGT_AUTO_STOP": "Stop", "VGGT_RUNPOD_URL": runpod.url, name: "abc"}
+        said = pods.run("pod1", VGGT_COMMAND="echo ran", **settings, **SECRETS).stdout
+    assert f"{name} is 'abc'; it takes" in said and "\nran\n" not in said
+    assert "RunPod will stop this pod." in said and len(runpod.requests) == 2
+
+
 def test_without_a_key_runpodctl_is_asked_in_the_words_of_its_version(pods):
     pods.program("runpodctl", f'#!/bin/sh\necho "$@" >>{pods.root}/asked; [ "$1" = remove ]\n')
     pods.run("pod1", VGGT_COMMAND="true", VGGT_AUTO_STOP="terminate", RUNPOD_VOLUME_ID="volume1")

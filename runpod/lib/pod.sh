@@ -18,10 +18,12 @@ can_stop_pod() {
 why_not() {
     if [[ -z ${RUNPOD_POD_ID:-} ]]; then
         echo "RUNPOD_POD_ID is not set, so this is no pod of RunPod's"
+    elif type -P runpodctl >/dev/null; then
+        return 0
     elif [[ ${RUNPOD_API_KEY:-} ]]; then
-        type -P curl >/dev/null || echo "curl is not installed"
+        type -P curl >/dev/null || echo "there is neither curl nor runpodctl"
     else
-        type -P runpodctl >/dev/null || echo "there is neither RUNPOD_API_KEY nor runpodctl"
+        echo "there is neither RUNPOD_API_KEY nor runpodctl"
     fi
 }
 
@@ -38,12 +40,12 @@ stop_pod() {
     say "RunPod will $auto_stop this pod."
 }
 
+# The pod's own key may be refused where runpodctl is not, so both are tried before the next pause.
 ask_runpod() {
-    if [[ ${RUNPOD_API_KEY:-} ]]; then
-        ask_by_http
-    else
-        ask_by_runpodctl
+    if [[ ${RUNPOD_API_KEY:-} ]] && type -P curl >/dev/null && ask_by_http; then
+        return 0
     fi
+    type -P runpodctl >/dev/null && ask_by_runpodctl
 }
 
 # The key goes through a pipe, since `ps` shows command lines. The answer is thrown away: it holds the pod's environment.

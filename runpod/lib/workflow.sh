@@ -14,7 +14,10 @@ run_workflow() {
         say "Cannot use $run_dir (see above): nothing was run."
         return 1
     fi
+    # Another pod may have taken over while the above took its time; then the lock is that pod's.
+    [[ -z $lease_lost ]] || return 1
     unlock
+    [[ -z $lease_lost ]] || return 1
     # Photos may be named relative to the volume.
     [[ ${VGGT_COMMAND:-} ]] || cd -- "$workspace" || return
     say "Run $run_name starts; its log is $log."
