@@ -69,7 +69,7 @@ ALLOWED = {
         *("reference", "results", "speed", "typed_json", "variants"),
     },
     "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
-    "fetch": {"model", "progress"},
+    "fetch": {"machine", "model", "progress"},
     "doctor": {"engine", "formats", "machine", "methods", "variants"},
     "cli": {"arguments", "jobs", "machine", "results", "variants"},
     "__main__": {"cli"},

@@ -12,27 +12,15 @@ import pytest
 from hub_server import COMMIT, HubServer, Repo, closed_endpoint
 from nano_model import CONFIG, same, write_nano, write_shards
 from processes import COMMAND
-from safetensors.torch import save
 from test_hub import point_hub_at
 
 import vggt_quant
 from vggt_quant import cli
 from vggt_quant.fetch.download import CHUNK_BYTES
-from vggt_quant.model.pretrained import load_state, resolve
 
 MODEL = "someone/nano"
 WEIGHTS = "model.safetensors"
 USAGE = namedtuple("USAGE", "total used free")
-
-
-@pytest.fixture(scope="module")
-def state():
-    return load_state(resolve("nano-random"))
-
-
-@pytest.fixture(scope="module")
-def content(state):
-    return save(state)
 
 
 @pytest.fixture

@@ -10,25 +10,12 @@ import pytest
 from hub_server import COMMIT, HubServer, Repo, closed_endpoint
 from huggingface_hub import constants
 from nano_model import CONFIG, same, write_nano, write_shards
-from safetensors.torch import save
 
 from vggt_quant.model.config import NAMED
 from vggt_quant.model.hub import WeightsError
-from vggt_quant.model.pretrained import load_pretrained, load_state, resolve, weights_sha256
+from vggt_quant.model.pretrained import load_pretrained, resolve, weights_sha256
 
 MODEL = "someone/nano"
-
-
-@pytest.fixture(scope="module")
-def state():
-    """The nano model's weights."""
-    return load_state(resolve("nano-random"))
-
-
-@pytest.fixture(scope="module")
-def content(state):
-    """The same as the bytes of a safetensors file."""
-    return save(state)
 
 
 @pytest.fixture

@@ -11,22 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from nano_model import CONFIG, same, write_nano, write_shards
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
 
 from vggt_quant.model.config import NAMED
 from vggt_quant.model.pretrained import WeightsError, load_pretrained, load_state, resolve, weights_sha256
-
-
-@pytest.fixture(scope="module")
-def state():
-    """The nano model's weights."""
-    return load_state(resolve("nano-random"))
-
-
-@pytest.fixture(scope="module")
-def content(state):
-    """The same as the bytes of a safetensors file."""
-    return save(state)
 
 
 @pytest.fixture

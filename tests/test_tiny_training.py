@@ -144,7 +144,7 @@ def test_a_state_survives_a_round_trip_in_shards_that_travel(model, tmp_path):
 def test_training_resumes_from_its_own_state(tmp_path, monkeypatch):
     """A few steps on the CPU, twice: the second call goes on where the first one stopped."""
     rooms, cameras = held_out.load()
-    monkeypatch.setattr(train, "load", lambda device: (train._slice(rooms, 0, 1), train._slice(cameras, 0, 1)))
+    monkeypatch.setattr(train, "load", lambda device: (held_out.part(rooms, 0, 1), held_out.part(cameras, 0, 1)))
     monkeypatch.setattr(train, "STEPS_PER_DRAW", 1)
     monkeypatch.setattr(train, "VIEWS_PER_SCENE", (2,))
     monkeypatch.setattr(dpt_head, "resize", dpt_head.resize)

@@ -1,8 +1,6 @@
 """`vggt-quant compare`: the whole workflow in one command, from a folder of photos to the report."""
 
 import contextlib
-import errno
-import fcntl
 import os
 import platform
 import subprocess
@@ -16,9 +14,6 @@ import yaml
 from vggt_quant import jobs, machine, typed_json
 from vggt_quant.gpus import visible_gpus
 from vggt_quant.variants import load_variants, packaged
-
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a network volume without locks answers."""
 
 OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
 """Words that mean the same in a folder that holds a file of that name."""
@@ -112,13 +107,11 @@ def sole_run(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(_lock(folder), "a", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = machine.try_lock(file)
         except BlockingIOError as error:
             cure = "wait for its end, or choose another --output-dir"
             raise ValueError(f"Another comparison is at work in {folder}: {cure}.") from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
+        if not is_locked:
             print(f"The disk of {folder} knows no locks: see that no other run works there.", file=sys.stderr)
         os.set_inheritable(file.fileno(), True)
         yield

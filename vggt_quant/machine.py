@@ -2,6 +2,8 @@
 
 import contextlib
 import datetime
+import errno
+import fcntl
 import importlib.metadata
 import os
 import platform
@@ -10,6 +12,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a disk that knows no locks answers."""
 
 
 def torch_version() -> str:
@@ -55,6 +61,23 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not gpu_names():
         raise ValueError("device is cuda, but nvidia-smi finds no GPU here; use --device cpu.")
     return device
+
+
+def try_lock(file: IO) -> bool:
+    """Lock an open file for this process and its heirs; False on a disk that knows no locks, as some network volumes.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def cpu_name() -> str:

@@ -27,9 +27,7 @@ def judge(outputs: Mapping[str, Any], truth: Mapping[str, Tensor], *, unit: str)
             NaN in the frames without a camera, 0 in the pixels without a depth.
         unit: Of the truth.
     """
-    predicted = {
-        name: outputs[name][0].detach().cpu() for name in ("pose_enc", "depth", "world_points") if name in outputs
-    }
+    predicted = {name: outputs[name][0].detach().cpu() for name in JUDGED if name in outputs}
     if "depth" in predicted:
         predicted["depth"] = predicted["depth"].squeeze(-1)
     return TruthAccuracy(

@@ -54,14 +54,15 @@ def load(device: str = "cpu") -> tuple[Rooms, Cameras]:
 def photograph(rooms: Rooms, cameras: Cameras, *, at_a_time: int = 20) -> dict[str, Tensor]:
     """Render all views, rgb rounded to 8 bits as in a file."""
     parts = [
-        render(_rows(rooms, start, at_a_time), _rows(cameras, start, at_a_time), SIZE, SIZE)
+        render(part(rooms, start, at_a_time), part(cameras, start, at_a_time), SIZE, SIZE)
         for start in range(0, len(rooms.corners), at_a_time)
     ]
     views = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return views | {"rgb": (views["rgb"] * 255).round() / 255}
 
 
-def _rows(batch: Rooms | Cameras, start: int, count: int) -> Rooms | Cameras:
+def part(batch: Rooms | Cameras, start: int, count: int) -> Rooms | Cameras:
+    """`count` rooms, or their cameras, from number `start` on."""
     return type(batch)(**{field.name: getattr(batch, field.name)[start : start + count] for field in fields(batch)})
 
 

@@ -23,13 +23,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from fast_blocks import use_fast_blocks
-from held_out import SIZE, load, photograph
+from graphed_pass import Pass, resize
+from held_out import SIZE, load, part, photograph
 from judge import judge
-from losses import CAMERA_WEIGHT, camera_loss, depth_loss, point_loss, targets
 from muon import Muon
 from state import read_state, write_state
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vggt_quant.model import VGGT, dpt_head
 from vggt_quant.model.config import NAMED
@@ -41,8 +40,6 @@ from vggt_quant.synthetic.rooms import Draw, sample
 VIEWS_PER_SCENE = (2, 3, 4, 4, 6)
 """Taken in turn; each divides the number of views of a step, so that per-frame work has one shape only."""
 STEPS_PER_DRAW = 8
-DENSE_SHARE = 3
-"""One in so many views gets the dense losses, which cost most of the time and teach the backbone least."""
 WARMUP_STEPS = 300
 DECAY_SHARE = 0.6
 """The last part of the schedule, in which the rate falls linearly to zero."""
@@ -111,20 +108,6 @@ def initialise(model: VGGT) -> VGGT:
         for linear in (m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)):
             nn.init.trunc_normal_(linear.weight, std=0.7 * linear.in_features**-0.5)
     return model
-
-
-def resize(x_FChw: Tensor, size: tuple[int, int]) -> Tensor:
-    """`dpt_head.resize` as two matrix products: the same map, with a backward pass that needs no atomic adds."""
-    rows, columns = (_interpolation(n, to, x_FChw) for n, to in zip(x_FChw.shape[-2:], size, strict=True))
-    x = x_FChw.permute(0, 2, 3, 1)
-    x = (rows @ x.flatten(2)).unflatten(2, (x.shape[2], -1))
-    return (columns @ x).permute(0, 3, 1, 2)
-
-
-def _interpolation(count: int, to: int, like: Tensor) -> Tensor:
-    """[to, count] weights of linear interpolation with corners on corners."""
-    identity = torch.eye(count, device=like.device)[None]
-    return functional.interpolate(identity, size=to, mode="linear", align_corners=True)[0].mT.to(like.dtype)
 
 
 class Trainer:
@@ -206,7 +189,7 @@ class Trainer:
                 count = self.args.views // num_views
                 rooms, cameras = sample(STEPS_PER_DRAW * count, num_views, self.draw, height=SIZE, width=SIZE)
                 for start in range(0, STEPS_PER_DRAW * count, count):
-                    yield tuple(_slice(part, start, count) for part in (rooms, cameras))
+                    yield tuple(part(batch, start, count) for batch in (rooms, cameras))
 
     def _step(self, rooms: Rooms, cameras: Cameras, step_in_run: int) -> Tensor:
         losses = self.passes[cameras.extrinsics.shape[1]](rooms, cameras)
@@ -241,81 +224,6 @@ class Trainer:
     def _say(self, line: str) -> None:
         if self.rank == 0:
             print(line, flush=True)
-
-
-class Pass:
-    """Photographs, losses and gradients for one number of views a scene; on a GPU one CUDA graph."""
-
-    def __init__(self, trainer: Trainer, rooms: Rooms, cameras: Cameras) -> None:
-        self.trainer = trainer
-        frames = cameras.extrinsics.shape[0] * cameras.extrinsics.shape[1]
-        self.num_chosen = frames // DENSE_SHARE
-        self.inputs = [t.clone() for t in self._tensors(rooms, cameras)]
-        self.rooms = Rooms(**dict(zip(Rooms.__slots__, self.inputs, strict=False)))
-        self.cameras = Cameras(extrinsics=self.inputs[-2], intrinsics=self.inputs[-1])
-        self.chosen = torch.arange(self.num_chosen, device=trainer.device)
-        self.graph = self._capture() if trainer.is_cuda else None
-
-    @staticmethod
-    def _tensors(rooms: Rooms, cameras: Cameras) -> list[Tensor]:
-        return [getattr(rooms, name) for name in Rooms.__slots__] + [cameras.extrinsics, cameras.intrinsics]
-
-    def __call__(self, rooms: Rooms, cameras: Cameras) -> Tensor:
-        """Leave the gradients of a step in the trainer's buffer, and return the three losses [3]."""
-        torch._foreach_copy_(self.inputs, self._tensors(rooms, cameras))
-        frames = self.num_chosen * DENSE_SHARE
-        chosen = torch.randperm(frames, device=self.trainer.device, generator=self.trainer.draw.generator)
-        self.chosen.copy_(chosen[: self.num_chosen])
-        if self.graph is None:
-            return self._run()
-        self.graph.replay()
-        return self.losses
-
-    def _capture(self) -> torch.cuda.CUDAGraph:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._run()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.losses = self._run()
-        return graph
-
-    def _run(self) -> Tensor:
-        trainer = self.trainer
-        trainer.gradients.zero_()
-        with torch.no_grad():
-            views = self._photograph()
-            truth = targets(views, self.cameras)
-        with torch.autocast(trainer.device.type, dtype=torch.bfloat16, enabled=trainer.is_cuda):
-            losses = self._losses(views["rgb"], truth)
-        (CAMERA_WEIGHT * losses[0] + losses[1] + losses[2]).backward()
-        return torch.stack(losses).detach()
-
-    def _photograph(self) -> dict[str, Tensor]:
-        """Render with every view as a room of its own, so that one compiled shape serves all numbers of views."""
-        num_views = self.cameras.extrinsics.shape[1]
-        each = Rooms(**{name: getattr(self.rooms, name).repeat_interleave(num_views, 0) for name in Rooms.__slots__})
-        extrinsics, intrinsics = (t.flatten(0, 1)[:, None] for t in (self.cameras.extrinsics, self.cameras.intrinsics))
-        views = raycasting.render(each, Cameras(extrinsics=extrinsics, intrinsics=intrinsics), SIZE, SIZE)
-        return {name: tensor[:, 0].unflatten(0, (-1, num_views)) for name, tensor in views.items()}
-
-    def _losses(self, rgb: Tensor, truth: dict[str, Tensor]) -> list[Tensor]:
-        """Camera loss of all views, dense losses of some of them."""
-        model = self.trainer.model
-        tokens = model.aggregator(rgb, model.kept_layers())
-        poses = model.camera_head(tokens[model.config.aggregator.depth - 1][:, :, 0])
-        special = model.aggregator.num_special
-        patches = {layer: kept.flatten(0, 1)[self.chosen, special:][None] for layer, kept in tokens.items()}
-        depth, points = (head(patches, (SIZE, SIZE))[0] for head in (model.depth_head, model.point_head))
-        true_depth, true_points = (truth[name].flatten(0, 1)[self.chosen] for name in ("depth", "points"))
-        return [camera_loss(poses, truth["pose"]), depth_loss(depth, true_depth), point_loss(points, true_points)]
-
-
-def _slice(batch: Rooms | Cameras, start: int, count: int) -> Rooms | Cameras:
-    return type(batch)(**{name: getattr(batch, name)[start : start + count] for name in type(batch).__slots__})
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ FOLDER.incomplete, and the next one goes on with what is in there.
 """
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -14,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vggt_quant import machine
 from vggt_quant.fetch.download import FetchError
 
 MANIFEST = "fetched.json"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Answers of network disks that know no locks."""
 
 
 def manifest_of(folder: Path) -> dict[str, Any] | None:
@@ -57,12 +54,9 @@ def workplace(folder: Path) -> Iterator[Path]:
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            machine.try_lock(lock)
         except BlockingIOError as error:
             raise FetchError(f"Another process is filling {work}; wait until it has ended.") from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
         yield work
 
 
