@@ -59,6 +59,10 @@ def _compare(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--cache-dir", type=Path, help="where checkpoints are kept (default: OUTPUT_DIR/cache)")
     command.add_argument("--variants", type=Path, help="a variants.yaml of your own (default: the package's)")
     command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
+    text = "who runs the jobs, and how: default, runpod, slurm, or the folder of a Snakemake profile"
+    command.add_argument(
+        "--workflow-profile", metavar="NAME_OR_FOLDER", help=text + " (default: $VGGT_QUANT_PROFILE, else default)"
+    )
     command.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
     _device(command)
 

@@ -1,12 +1,14 @@
 """`vggt-quant compare`: the whole workflow in one command, from a folder of photos to the report."""
 
 import contextlib
+import importlib.util
 import os
 import platform
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -18,6 +20,9 @@ from vggt_quant.variants import load_variants, packaged
 OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
 """Words that mean the same in a folder that holds a file of that name."""
 
+PROFILE = "VGGT_QUANT_PROFILE"
+"""The environment variable that names the workflow profile where no flag does."""
+
 
 def command(args: Namespace) -> int:
     """Write the run's configuration into the output folder, start Snakemake on it, print the summary.
@@ -26,14 +31,18 @@ def command(args: Namespace) -> int:
         Snakemake's exit code.
 
     Raises:
-        ValueError: A method, device or image folder that does not exist; an output folder that another run works in.
+        ValueError: A method, device, workflow profile or image folder that does not exist; an output folder that
+            another run works in.
     """
     out = args.output_dir.absolute()
+    profile = find_profile(args.workflow_profile or os.environ.get(PROFILE) or "default")
+    if not profile.is_remote:  # else the workflow asks for one that the cluster has
+        machine.resolve_device(args.device)
     settings = configuration(args)
     with sole_run(out):
         config = out / "config.yaml"
         typed_json.write_text(yaml.safe_dump(settings, sort_keys=False), config)
-        words = snakemake(config, out)
+        words = snakemake(config, out, profile)
         remove_stale_lock(words, out)
         code = jobs.run_child([*words, *(["--dry-run"] if args.dry_run else [])])
     if args.dry_run:
@@ -54,7 +63,6 @@ def configuration(args: Namespace) -> dict:
     unknown = [name for name in methods or [] if name not in variants]
     if unknown:
         raise ValueError(f"There is no method {', '.join(unknown)}; there are {', '.join(variants)}.")
-    machine.resolve_device(args.device)
     _expect_folder("--image-folder", args.image_folder, "drawn")
     # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
     calibration = args.calibration_folder or ("drawn" if args.image_folder == "drawn" else "none")
@@ -85,14 +93,67 @@ def _expect_folder(flag: str, folder: str, *words: str) -> None:
         )
 
 
-def snakemake(config: Path, folder: Path) -> list[str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """A workflow profile of Snakemake: who runs the jobs, and how."""
+
+    folder: Path
+    settings: dict
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other machines than this one run the jobs."""
+        return self.settings.get("executor", "local") != "local"
+
+
+def find_profile(name: str) -> Profile:
+    """A profile of this package by its name, or any other by its folder.
+
+    Raises:
+        ValueError: No such profile, or one that `compare` cannot use; the sentence says what to do instead.
+    """
+    shipped = sorted(path.parent.name for path in (packaged("workflow") / "profiles").glob("*/config.yaml"))
+    folder = packaged("workflow") / "profiles" / name if name in shipped else Path(name).absolute()
+    profile = Profile(folder=folder, settings=_read_profile(folder / "config.yaml", shipped))
+    executor, storage = (profile.settings.get(key) for key in ("executor", "default-storage-provider"))
+    if storage:
+        raise ValueError(
+            f"Workflow profile {name} keeps results in {storage}, but compare keeps them in --output-dir:"
+            " call snakemake itself with that profile, as docs/cluster.md says."
+        )
+    if profile.is_remote and not importlib.util.find_spec(
+        f"snakemake_executor_plugin_{str(executor).replace('-', '_')}"
+    ):
+        raise ValueError(
+            f"Workflow profile {name} runs jobs by {executor}, which is not installed here:"
+            f" pip install snakemake-executor-plugin-{executor}."
+        )
+    return profile
+
+
+def _read_profile(file: Path, shipped: list[str]) -> dict:
+    if not file.is_file():
+        raise ValueError(
+            f"There is no workflow profile {file}; give {', '.join(shipped)} or a folder that holds a config.yaml."
+        )
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"Cannot read the workflow profile {file}: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} should map Snakemake's flags to values, but holds {settings!r}.")
+    return settings
+
+
+def snakemake(config: Path, folder: Path, profile: Profile) -> list[str]:
     """The command line of the workflow that came with this package, run in `folder`."""
-    workflow = packaged("workflow")
-    gpus = f"gpu={max(1, len(visible_gpus()))}"
+    is_bounded = profile.settings.keys() & {"cores", "jobs"}
+    # A cluster counts its GPUs itself. In this machine each job leases one.
+    gpus = [] if profile.is_remote else [f"gpu={max(1, len(visible_gpus()))}"]
     return [
-        *(sys.executable, "-P", "-m", "snakemake", "--snakefile", str(workflow / "Snakefile")),
-        *("--directory", str(folder), "--configfile", str(config), "--cores", "all"),
-        *("--workflow-profile", str(workflow / "profiles" / "default"), "--resources", gpus, "timing=1"),
+        *(sys.executable, "-P", "-m", "snakemake", "--snakefile", str(packaged("workflow") / "Snakefile")),
+        *("--directory", str(folder), "--configfile", str(config), *([] if is_bounded else ["--cores", "all"])),
+        *("--workflow-profile", str(profile.folder), "--resources", *gpus, "timing=1"),
         *("--quiet", "host", "reason"),
     ]
 
