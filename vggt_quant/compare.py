@@ -115,20 +115,22 @@ def find_profile(name: str) -> Profile:
     shipped = sorted(path.parent.name for path in (packaged("workflow") / "profiles").glob("*/config.yaml"))
     folder = packaged("workflow") / "profiles" / name if name in shipped else Path(name).absolute()
     profile = Profile(folder=folder, settings=_read_profile(folder / "config.yaml", shipped))
-    executor, storage = (profile.settings.get(key) for key in ("executor", "default-storage-provider"))
-    if storage:
+    if storage := profile.settings.get("default-storage-provider"):
         raise ValueError(
             f"Workflow profile {name} keeps results in {storage}, but compare keeps them in --output-dir:"
             " call snakemake itself with that profile, as docs/cluster.md says."
         )
-    if profile.is_remote and not importlib.util.find_spec(
-        f"snakemake_executor_plugin_{str(executor).replace('-', '_')}"
-    ):
+    if profile.is_remote:
+        _expect_plugin(name, str(profile.settings["executor"]))
+    return profile
+
+
+def _expect_plugin(profile: str, executor: str) -> None:
+    if not importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
         raise ValueError(
-            f"Workflow profile {name} runs jobs by {executor}, which is not installed here:"
+            f"Workflow profile {profile} runs jobs by {executor}, which is not installed here:"
             f" pip install snakemake-executor-plugin-{executor}."
         )
-    return profile
 
 
 def _read_profile(file: Path, shipped: list[str]) -> dict:
