@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -25,13 +26,18 @@ SECRETS = {
 
 
 class Pods:
-    """Starts pods that share one volume, and ends them as a host does."""
+    """Starts pods that share one volume, and ends them as a host does.
 
-    def __init__(self, root):
-        self.root, self.volume, self.home = root, root / "volume", root / "home"
+    Args:
+        root: A folder for all that is not on the volume.
+        volume: What the pods have for a volume: a folder of its own, or None for one in `root`.
+    """
+
+    def __init__(self, root, volume=None):
+        self.root, self.volume, self.home = root, volume or root / "volume", root / "home"
         self.bin = root / "bin"
         for folder in (self.volume, self.home, self.bin):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
         self.mark = f"VGGT_TEST_MARK={uuid.uuid4()}"
         self.started = []
 
@@ -52,6 +58,7 @@ class Pods:
             "VGGT_LOGIN_PROFILE": str(self.home / "profile.sh"),
             "VGGT_LAST_COMMAND": "true",
             "VGGT_HEARTBEAT_SECONDS": "1",
+            "VGGT_NO_LOG_SECONDS": "0.1",
             **dict([self.mark.split("=")]),
             **{key: str(value) for key, value in settings.items()},
         }
@@ -105,6 +112,12 @@ class Pods:
                 if self.mark in entries and (entry is None or entry in entries):
                     yield int(folder.name)
 
+    def command_lines(self):
+        """The words of each process of our pods, ended by zero bytes."""
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                yield Path(f"/proc/{process}/cmdline").read_text(errors="replace")
+
     def program(self, name, text):
         """Put a program into the pods' PATH."""
         (self.bin / name).write_text(text)
@@ -114,6 +127,16 @@ class Pods:
         """The files on volume and home that hold a text, in their names or inside."""
         files = [path for folder in (self.volume, self.home) for path in folder.rglob("*")]
         return [path for path in files if text in str(path) or (path.is_file() and text.encode() in path.read_bytes())]
+
+
+@contextlib.contextmanager
+def mounted_volume():
+    """A folder in a mounted file system, as a volume is; None where this machine has none that all may write to."""
+    if not os.path.ismount("/dev/shm") or not os.access("/dev/shm", os.W_OK):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="vggt-quant-volume-") as folder:
+        yield Path(folder)
 
 
 def wait_until(condition, pod=None, seconds=60):

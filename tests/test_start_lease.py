@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -111,6 +112,24 @@ def test_a_container_that_starts_again_goes_on_at_once(pods):
     assert said.returncode == 0
     assert "Pod pod1, process 1 on" in said.stdout and "has gone: taking over its run" in said.stdout
     assert "\nprocess 1\n" in said.stdout
+
+
+@pytest.mark.workflow
+def test_a_snakemake_of_ones_own_whose_pod_vanished_is_unlocked(pods):
+    """It has no config.yaml of `compare`; its folder is all that is known."""
+    rule = "rule all:\n    output: 'done'\n    shell: 'touch begun; until [ -e go ]; do sleep 0.1; done; touch done'\n"
+    (pods.root / "Snakefile").write_text(rule)
+    flags = f"--snakefile {pods.root / 'Snakefile'} --cores 1 --rerun-incomplete --quiet all"
+    command = f"{sys.executable} -P -m snakemake {flags}"
+    run = pods.volume / "results" / "default"
+    first = pods.start("pod1", VGGT_COMMAND=command)
+    wait_until((run / "begun").exists, first)
+    pods.kill(first, "pod1")
+    assert list((run / ".snakemake" / "locks").iterdir())
+    (run / "go").touch()
+    second = pods.run("pod1", VGGT_COMMAND=command)
+    assert second.returncode == 0, second.stdout
+    assert "The last run was killed: unlocking it" in second.stdout and (run / "done").exists()
 
 
 @pytest.mark.workflow

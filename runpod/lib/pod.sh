@@ -1,9 +1,16 @@
 # Stop or terminate this pod through RunPod's interface. Sourced by start.sh.
 # shellcheck shell=bash
 
-# Say at the start what would go wrong at the end, when nobody looks.
-check_auto_stop() {
+# Settle what becomes of the pod, and say at the start what would go wrong at the end, when nobody looks.
+choose_auto_stop() {
+    # A pod that runs nothing is there for people.
+    [[ $wants_run != no ]] || auto_stop=no
     [[ $auto_stop != no ]] || return 0
+    if ! [[ $auto_stop =~ ^(stop|terminate)$ ]]; then
+        # To pay for ever is the worse mistake, and a stopped pod keeps its volume.
+        say "WARNING: VGGT_AUTO_STOP is '$auto_stop', but it takes no, stop or terminate: the pod will be stopped."
+        auto_stop=stop
+    fi
     if [[ $auto_stop == terminate && -z ${RUNPOD_VOLUME_ID:-} ]]; then
         say "No network volume is attached (RUNPOD_VOLUME_ID), and terminating deletes the pod's own: it will be stopped."
         auto_stop=stop
@@ -30,7 +37,11 @@ why_not() {
 # Ask until RunPod agrees, since a pod that cannot be stopped costs money all night.
 stop_pod() {
     local reason
-    [[ $auto_stop =~ ^(stop|terminate)$ ]] && can_stop_pod || return 0
+    [[ $auto_stop != no ]] && can_stop_pod || return 0
+    if [[ -z $log ]] || ! is_mounted; then
+        say "No log outlasts this pod: it waits $no_log_seconds s, so that you can read why it ends."
+        pause "$no_log_seconds"
+    fi
     say "Asking RunPod to $auto_stop pod $RUNPOD_POD_ID."
     until reason=$(ask_runpod 2>&1); do
         say "RunPod did not $auto_stop this pod (${reason:-no reason given}), so it still costs money; next try in" \

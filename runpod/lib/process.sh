@@ -4,9 +4,14 @@
 child=""   # process group of what is running, if anything
 log=""     # the log file on the volume, once it is open
 log_copier=""
+unlogged="" # what was said before
+clock=""    # process group of what ends the run after VGGT_MAX_HOURS
 
 say() {
-    printf '[pod %(%H:%M:%S)T] %s\n' -1 "$*"
+    local line
+    printf -v line '[pod %(%H:%M:%S)T] %s\n' -1 "$*"
+    [[ $log ]] || unlogged+=$line
+    printf %s "$line"
 }
 
 # Run a command in a process group of its own and return its exit code. Bash runs a trap only between commands, so
@@ -34,15 +39,36 @@ stop_child() {
     return 0
 }
 
+# Nothing is redirected here: what a trap says meanwhile would go there, too.
 pause() {
-    run_child sleep "$1" >/dev/null 2>&1
+    run_child sleep "$1"
 }
 
-# From here on everything goes to `docker logs` and into a file on the volume. A full disk costs the file, not the run.
+# Send us SIGUSR2 when the run has had its time. A pod that runs nothing may live on.
+start_clock() {
+    [[ $wants_run != no ]] || return 0
+    setsid -- sh -c "sleep ${max_hours}h; kill -USR2 $$" </dev/null >/dev/null 2>&1 &
+    clock=$!
+}
+
+stop_clock() {
+    trap '' USR2
+    [[ -z $clock ]] || kill -- "-$clock" 2>/dev/null
+    clock=""
+}
+
+# From here on everything goes to `docker logs` and into a file on the volume; what was said before is there, too.
 open_log() {
-    local name
+    local name file
     name=${run_name}_$(date -u +%Y%m%dT%H%M%SZ)_${RUNPOD_POD_ID:-$HOSTNAME}
-    log=$workspace/logs/${name//[^[:alnum:]._-]/_}.log
+    file=$workspace/logs/${name//[^[:alnum:]._-]/_}.log
+    # A full disk takes a file's name but not what is in it.
+    if ! { printf %s "$unlogged" >"$file" && sync -- "$file"; } 2>/dev/null; then
+        rm -f -- "$file" 2>/dev/null
+        complain 1 "Cannot write the log $file: check the volume and its permissions."
+        return
+    fi
+    log=$file
     exec > >(
         trap '' TERM INT
         exec tee -a -- "$log"
@@ -52,7 +78,7 @@ open_log() {
 
 # End with this exit code when the log is written; as process 1 of a container, our end is the end of all others.
 leave() {
-    local tenths=10
+    local tenths=5
     exec >/dev/null 2>&1
     while [[ $log_copier ]] && kill -0 "$log_copier" 2>/dev/null && ((tenths-- > 0)); do sleep 0.1; done
     exit "$1"

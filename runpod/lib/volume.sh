@@ -1,20 +1,38 @@
 # The volume's folders, and the environment that points there. Sourced by start.sh.
 # shellcheck shell=bash
 
-# Create the folders that are missing; say in one sentence why the volume cannot be used.
+# Create the folders that are missing; note in one sentence why the volume cannot be used.
 prepare_volume() {
     local reason
     if [[ ! -d $workspace ]]; then
-        say "There is no folder $workspace: attach a volume with this mount path, or name another by VGGT_WORKSPACE."
-        return 1
+        complain 1 "There is no folder $workspace: attach a volume with this mount path, or name another by VGGT_WORKSPACE."
+    elif ! reason=$(LC_ALL=C && export LC_ALL && make_folders 2>&1 && probe_volume 2>&1); then
+        complain 1 "$workspace $(explain "$reason")"
+    elif ! is_mounted; then
+        warn_of_loss
     fi
-    reason=$(LC_ALL=C && export LC_ALL && make_folders 2>&1 && probe_volume 2>&1) && return
-    case $reason in
-        *"Read-only"*) say "$workspace is read-only: attach the volume so that this pod may write to it." ;;
-        *"No space"* | *"quota"*) say "$workspace is full: delete what you no longer need, or enlarge the volume." ;;
-        *) say "$workspace cannot be written to (${reason##*: }): check the volume and its permissions." ;;
+}
+
+explain() {
+    case $1 in
+        *"Read-only"*) echo "is read-only: attach the volume so that this pod may write to it." ;;
+        *"No space"* | *"quota"*) echo "is full: delete what you no longer need, or enlarge the volume." ;;
+        *) echo "cannot be written to (${1##*: }): check the volume and its permissions." ;;
     esac
-    return 1
+}
+
+# Only what is mounted outlasts the container.
+is_mounted() {
+    [[ $(stat -c %m -- "$workspace" 2>/dev/null) != / ]]
+}
+
+warn_of_loss() {
+    if [[ $auto_stop == no ]]; then
+        say "$workspace is no mounted volume: what is written there is lost with the container."
+    else
+        complain 1 "$workspace is no mounted volume, so VGGT_AUTO_STOP=$auto_stop would delete the results: attach the \
+volume with this mount path, or name its path by VGGT_WORKSPACE. Nothing was run."
+    fi
 }
 
 make_folders() {
@@ -40,7 +58,4 @@ set_environment() {
     export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$compiled/inductor}
     export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$compiled/triton}
     export PYTHONUNBUFFERED=1
-    if [[ $(stat -c %m -- "$workspace") == / ]]; then
-        say "$workspace is no mounted volume: what is written there is lost with the container."
-    fi
 }

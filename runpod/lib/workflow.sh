@@ -32,7 +32,7 @@ run_workflow() {
 
 # The command line; `compare` itself counts the GPUs and takes the workflow profile that reruns what was left incomplete.
 choose_words() {
-    local extra methods=${VGGT_METHODS:-}
+    local extra arguments=${VGGT_RUN_ARGS:-} methods=${VGGT_METHODS:-}
     if [[ ${VGGT_COMMAND:-} ]]; then
         words=(bash -c "$VGGT_COMMAND")
         return
@@ -41,10 +41,12 @@ choose_words() {
     words+=(${VGGT_MODEL:+--model-name "$VGGT_MODEL"} ${VGGT_IMAGES:+--image-folder "$VGGT_IMAGES"})
     words+=(${VGGT_MAX_IMAGES:+--max-images "$VGGT_MAX_IMAGES"} ${methods:+--methods "${methods//[[:space:]]/,}"})
     words+=(--output-dir "$run_dir" --cache-dir "$workspace/checkpoints")
-    # xargs splits at blanks and honours quotes, and nothing is expanded or executed.
-    mapfile -d "" -t extra < <(xargs -r printf '%s\0' <<<"${VGGT_RUN_ARGS:-}")
+    # Where a GPU is paid for, none is a failure and no reason to take the processor. The flags below come later and win.
+    [[ ! ${RUNPOD_GPU_COUNT:-} =~ [1-9] ]] || words+=(--device cuda)
+    # xargs splits at blanks and honours quotes, though not across lines, and nothing is expanded or executed.
+    mapfile -d "" -t extra < <(xargs -r printf '%s\0' <<<"${arguments//[$'\r\n']/ }")
     if ! wait "$!"; then
-        say "VGGT_RUN_ARGS has a quote without its partner: $VGGT_RUN_ARGS"
+        say "VGGT_RUN_ARGS has a quote without its partner: $arguments"
         return 1
     fi
     words+=("${extra[@]}")
@@ -57,21 +59,24 @@ count_gpus() {
 
 # Remove the lock of a run that was killed. Snakemake cannot know that its owner has gone; the holder of the lease does.
 unlock() {
-    local folder
-    compgen -G "$run_dir/.snakemake/locks/*" >/dev/null && [[ -f $run_dir/config.yaml ]] || return 0
+    compgen -G "$run_dir/.snakemake/locks/*" >/dev/null || return 0
     say "The last run was killed: unlocking it and going on from where it was."
-    folder=$("$python" -P -c "from vggt_quant.variants import packaged; print(packaged('workflow'))") || return
-    run_child "$python" -P -m snakemake --snakefile "$folder/Snakefile" --directory "$run_dir" \
-        --configfile "$run_dir/config.yaml" --cores 1 --quiet all --unlock
+    rm -f -- "$run_dir"/.snakemake/locks/*
 }
 
 describe_end() {
     local report=$run_dir/comparison_summary.txt
-    if [[ $1 != 0 ]]; then
+    if [[ $1 == 0 ]]; then
+        say "The run is complete: $run_dir."
+    elif [[ ${VGGT_COMMAND:-} ]]; then
+        say "VGGT_COMMAND failed with exit code $1; its log is $log."
+        return
+    elif [[ $1 == 2 ]]; then
+        say "Nothing was run: the line above says which setting to correct."
+        return
+    else
         say "The run failed with exit code $1; its log is $log. The next start repeats only what failed."
         report=$run_dir/partial/comparison_summary.txt
-    else
-        say "The run is complete: $run_dir."
     fi
     [[ ! -f $report ]] || say "Report: $report"
 }
