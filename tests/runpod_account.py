@@ -68,6 +68,10 @@ class RunpodAccount:
         self.capacity = set(PRICES)
         """GPU ids that can be had."""
         self.balance_usd = 10.0
+        self.late_lists = []
+        """How many lists will lack the next things that are created; two more at most once another thing is."""
+        self.unlisted = {}
+        """How many lists will lack the thing of this id."""
         self.numbers = itertools.count(1)
 
     def answer(self, method, path, body):
@@ -80,8 +84,19 @@ class RunpodAccount:
     def new_id(self, kind):
         return f"{kind}{next(self.numbers):04}"
 
+    def keep(self, things, thing):
+        self.unlisted = {identifier: min(lists, 2) for identifier, lists in self.unlisted.items()}
+        self.unlisted[thing["id"]] = self.late_lists.pop(0) if self.late_lists else 0
+        things[thing["id"]] = thing
+        return 201, thing
+
+    def listed(self, things):
+        shown = [thing for thing in things.values() if not self.unlisted.get(thing["id"])]
+        self.unlisted = {key: lists - (key in things) for key, lists in self.unlisted.items() if lists > 0}
+        return shown
+
     def list_templates(self):
-        return 200, {"templates": list(self.templates.values())}
+        return 200, {"templates": self.listed(self.templates)}
 
     def create_template(self, body):
         check_fields("$", body, TEMPLATE, ("name", "image"))
@@ -89,8 +104,7 @@ class RunpodAccount:
         flags = {"public": False, "serverless": False, "startSsh": True, "startJupyter": True}
         rest = {"id": self.new_id("tpl"), "mounts": {}, "category": "NVIDIA", "allowedCudaVersions": []}
         template = {**container, **flags, **rest, **body}
-        self.templates[template["id"]] = template
-        return 201, template
+        return self.keep(self.templates, template)
 
     def update_template(self, identifier, body):
         check_fields("$", body, TEMPLATE)
@@ -100,15 +114,13 @@ class RunpodAccount:
         return 200, self.templates[identifier]
 
     def list_volumes(self):
-        return 200, {"networkVolumes": list(self.volumes.values())}
+        return 200, {"networkVolumes": self.listed(self.volumes)}
 
     def create_volume(self, body):
         check_fields("$", body, VOLUME, ("name", "size", "dataCenter"))
         if not 10 <= body["size"] <= 4096:
             raise ProblemError(422, "Request validation failed.", ["$.size: must be 10 to 4096"])
-        volume = {"id": self.new_id("vol"), "type": "STANDARD", **body}
-        self.volumes[volume["id"]] = volume
-        return 201, volume
+        return self.keep(self.volumes, {"id": self.new_id("vol"), "type": "STANDARD", **body})
 
     def update_volume(self, identifier, body):
         check_fields("$", body, {"name": TEXT, "size": NUMBER})
@@ -118,7 +130,7 @@ class RunpodAccount:
         return 200, self.volumes[identifier]
 
     def list_pods(self):
-        return 200, {"pods": list(self.pods.values())}
+        return 200, {"pods": self.listed(self.pods)}
 
     def get_pod(self, identifier):
         if identifier not in self.pods:
@@ -129,9 +141,7 @@ class RunpodAccount:
         check_fields("$", body, POD, ("name",) if "templateId" in body else ("name", "image"))
         self.check_pod(body)
         template = self.templates.get(body.get("templateId"), {})
-        pod = new_pod(self.new_id("pod"), body, template)
-        self.pods[pod["id"]] = pod
-        return 201, pod
+        return self.keep(self.pods, new_pod(self.new_id("pod"), body, template))
 
     def check_pod(self, body):
         if ("gpu" in body) == ("cpu" in body):

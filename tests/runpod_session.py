@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import pytest
 from runpod_server import RunpodServer
 
+from runpod.client.api import Pace
 from runpod.client.cli import main
+
+FAST = Pace(backoff_s=0.01, listing_s=0.05, poll_s=0.01)
 
 
 @dataclass
@@ -22,9 +25,9 @@ class Session:
     server: RunpodServer
     capsys: pytest.CaptureFixture
 
-    def __call__(self, *argv, backoff_s=0.01):
+    def __call__(self, *argv, pace=FAST):
         try:
-            code = main(argv, backoff_s=backoff_s)
+            code = main(argv, pace=pace)
         except SystemExit as stop:
             code = stop.code
         return Outcome(code, *self.capsys.readouterr())

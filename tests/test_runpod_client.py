@@ -5,7 +5,7 @@ import datetime
 import pytest
 from runpod_account import set_status
 from runpod_server import Fault
-from runpod_session import open_session
+from runpod_session import FAST, open_session
 
 from runpod.client import api as http
 from runpod.client import logs, status
@@ -19,7 +19,7 @@ def client(monkeypatch, capsys):
 
 
 def connect():
-    return http.from_environment(timeout_s=5, backoff_s=0.01)
+    return http.from_environment(timeout_s=5, pace=FAST)
 
 
 def test_template_apply_creates_once_and_then_changes_nothing(client):
@@ -27,7 +27,7 @@ def test_template_apply_creates_once_and_then_changes_nothing(client):
     assert "up to date" in client("template", "apply", "--image", IMAGE).out
     (template,) = client.account.templates.values()
     assert template["image"] == IMAGE and template["env"]["VGGT_WORKSPACE"] == "/workspace"
-    assert [method for method, *_ in client.server.requests] == ["GET", "POST", "GET"]
+    assert [method for method, *_ in client.server.requests] == ["GET", "POST", "GET", "GET"]
 
 
 def test_template_apply_sends_only_what_differs(client):

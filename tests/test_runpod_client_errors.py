@@ -1,10 +1,11 @@
 """`python -m runpod` when RunPod or the network misbehaves: what is repeated, what is not, and what the user reads."""
 
+import dataclasses
 import time
 
 import pytest
 from runpod_server import Fault, RunpodServer
-from runpod_session import open_session
+from runpod_session import FAST, open_session
 
 from runpod.client import api as http
 from runpod.client.errors import RunpodError
@@ -111,7 +112,7 @@ def test_a_long_retry_after_is_told_and_not_waited_for(client):
 def test_reading_is_repeated_with_growing_waits(client, fault):
     client.server.faults += [Fault("GET", "/pods", **fault), Fault("GET", "/pods", **fault)]
     start = time.monotonic()
-    assert client("status", "--timeout", "0.2", backoff_s=0.1).code == 0
+    assert client("status", "--timeout", "0.2", pace=dataclasses.replace(FAST, backoff_s=0.1)).code == 0
     assert time.monotonic() - start >= 0.1 + 0.2
     assert len(client.server.sent("GET", "/pods")) == 3
 
@@ -121,43 +122,6 @@ def test_repeats_end(client):
     outcome = client("status")
     assert outcome.code == 1 and "500, upstream" in error_of(outcome)
     assert len(client.server.sent("GET", "/pods")) == http.ATTEMPTS
-
-
-@pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"cuts": True}, {"hangs": True}, {"content": b"<html>"}, {"content": b"{}"}]
-)
-def test_a_pod_whose_creation_was_not_confirmed_is_found_and_not_rented_twice(client, fault):
-    client.prepare()
-    client.server.faults.append(Fault("POST", "/pods", is_done=True, **fault))
-    outcome = client("pod", "up", "--timeout", "0.3")
-    assert outcome.code == 0 and client.only_pod()["id"] in outcome.out
-    assert len(client.server.sent("POST", "/pods")) == 1
-
-
-@pytest.mark.parametrize("fault", [{"status": 502}, {"cuts": True}, {"status": 429, "headers": {"Retry-After": "0"}}])
-def test_a_pod_that_was_not_created_is_asked_for_again(client, fault):
-    client.prepare()
-    client.server.faults.append(Fault("POST", "/pods", **fault))
-    assert client("pod", "up").code == 0
-    assert client.only_pod() and len(client.server.sent("POST", "/pods")) == 2
-
-
-def test_a_pod_confirmed_by_no_attempt_but_the_last_look_is_found(client):
-    client.prepare()
-    client.server.faults += [Fault("POST", "/pods", status=500) for _ in range(http.ATTEMPTS - 1)]
-    client.server.faults.append(Fault("POST", "/pods", status=500, is_done=True))
-    assert client("pod", "up").code == 0
-    assert len(client.server.sent("POST", "/pods")) == http.ATTEMPTS
-
-
-@pytest.mark.parametrize(
-    ("path", "argv"),
-    [("/templates", ("template", "apply", "--image", "i")), ("/network-volumes", ("volume", "create"))],
-)
-def test_templates_and_volumes_are_not_created_twice_either(client, path, argv):
-    client.server.faults.append(Fault("POST", path, is_done=True, cuts=True))
-    assert client(*argv).code == 0
-    assert len(client.server.sent("POST", path)) == 1
 
 
 def test_nobody_listens(client, monkeypatch):
@@ -195,5 +159,5 @@ def test_an_error_page_of_a_gateway_is_told_by_its_status(client):
 
 def test_an_id_cannot_escape_from_its_path(client):
     with pytest.raises(RunpodError, match="404"):
-        http.from_environment(timeout_s=5, backoff_s=0.01).get(f"/pods/{http.quoted('../templates?x')}")
+        http.from_environment(timeout_s=5, pace=FAST).get(f"/pods/{http.quoted('../templates?x')}")
     assert client.server.requests[-1][1] == "/v2/pods/../templates?x"

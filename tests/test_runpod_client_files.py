@@ -47,7 +47,7 @@ def check(document, name, value):
 def test_a_dry_run_of_the_template_prints_exactly_what_is_sent(offline):
     outcome = offline("template", "apply", "--dry-run")
     assert outcome.code == 0 and json.loads(outcome.out) == json.loads((FOLDER / "template.json").read_text())
-    assert "POST http://127.0.0.1:9/v2/templates" in outcome.err and "warning: The image is" in outcome.err
+    assert "POST http://127.0.0.1:9/v2/templates" in outcome.err and "warning: The image 'ghcr.io/OWNER/" in outcome.err
 
 
 def test_a_dry_run_of_the_volume_prints_payload_and_price(offline):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from runpod_server import Fault, RunpodServer
-from runpod_session import open_session
+from runpod_session import FAST, open_session
 
 from runpod.client import api, logs
 from runpod.client.errors import RunpodError
@@ -86,7 +86,7 @@ def test_a_server_that_sends_the_key_back_does_not_get_it_printed(client, caplog
 def test_the_key_is_in_no_exception_and_no_log(client, caplog, fault):
     client.server.faults += [Fault("GET", "/pods", **fault) for _ in range(9)]
     with caplog.at_level("DEBUG"), pytest.raises(RunpodError) as caught:
-        api.from_environment(timeout_s=5, backoff_s=0.001).items("/pods", "pods")
+        api.from_environment(timeout_s=5, pace=FAST).items("/pods", "pods")
     error = caught.value
     while error is not None:
         assert KEY not in str(error) + repr(vars(error))
@@ -116,10 +116,10 @@ def test_log_lines_with_the_key_are_cleaned(client, capsys):
     client.prepare()
     client("pod", "up")
     client.server.lines = [f"RUNPOD_API_KEY={KEY}", "done"]
-    logs.show(api.from_environment(timeout_s=5, backoff_s=0.01), "vggt-quant", follow=False, tail=9, silence_s=0.3)
+    logs.show(api.from_environment(timeout_s=5, pace=FAST), "vggt-quant", follow=False, tail=9, silence_s=0.3)
     out = capsys.readouterr().out
     assert "done" in out and "RUNPOD_API_KEY=***" in out and KEY not in out
 
 
 def test_the_key_is_not_in_the_repr_of_the_connection(client):
-    assert KEY not in repr(api.from_environment(timeout_s=1, backoff_s=1))
+    assert KEY not in repr(api.from_environment(timeout_s=1, pace=FAST))

@@ -1,7 +1,6 @@
 """HTTP to RunPod's REST API v2: one key, clear errors, repeats only where a repeat does no harm.
 
-Reading, changing to a fixed value and deleting may be repeated. Creating may not: when its answer is lost, the thing
-may exist (and cost money), so it is looked for before it is asked for again.
+Reading, changing to a fixed value and deleting may be repeated. Creating may not: see creation.py.
 """
 
 import http.client
@@ -9,7 +8,6 @@ import json
 import logging
 import os
 import re
-import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -31,6 +29,18 @@ LONGEST_WAIT_S = 300.0
 Json = dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How long to wait for what, in seconds."""
+
+    backoff_s: float = 1.0
+    """Before the first repeat; doubles with each."""
+    listing_s: float = 90.0
+    """So long RunPod's lists may take to show what was created."""
+    poll_s: float = 5.0
+    """Between two looks."""
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """urllib would carry the key to wherever a redirect points."""
 
@@ -45,8 +55,7 @@ class Api:
     key: str = field(repr=False)
     base_url: str = BASE_URL
     timeout_s: float = 60.0
-    backoff_s: float = 1.0
-    """Wait before the first repeat; doubles with each."""
+    pace: Pace = Pace()
 
     def __post_init__(self):
         if not re.fullmatch(r"[\w.~+/=-]+", self.key, re.ASCII):
@@ -80,9 +89,12 @@ class Api:
         """Delete an object."""
         self._repeat(lambda: self._once("DELETE", path))
 
-    def create(self, path: str, body: Json, find: Callable[[], Json | None]) -> Json:
-        """Create an object exactly once; `find` looks for it when an answer was lost."""
-        return self._repeat(lambda: self._created(path, body), find)
+    def create(self, path: str, body: Json) -> Json:
+        """Send one request to create an object; it is not repeated here."""
+        answer = self._once("POST", path, body)
+        if not _is_named(answer):
+            raise UnansweredError(f"RunPod answered POST {path} with no id; its interface may have changed.")
+        return answer
 
     def open(
         self, path: str, headers: dict[str, str], timeout_s: float, **query: str | int
@@ -94,30 +106,21 @@ class Api:
         """`text` without the key, should a server send it back."""
         return text.replace(self.key, "***")
 
-    def _repeat(self, attempt: Callable[[], Any], find: Callable[[], Any] = lambda: None) -> Any:
+    def wait(self, error: RunpodError, number: int) -> None:
+        """Sleep after the failure of attempt `number` (from 0), at least as long as RunPod asks for."""
+        wait_s = max(error.retry_after_s, self.pace.backoff_s * 2**number)
+        logger.debug("attempt %d failed, next in %.1f s: %s", number + 1, wait_s, error)
+        time.sleep(wait_s)
+
+    def _repeat(self, attempt: Callable[[], Any]) -> Any:
         for number in range(ATTEMPTS):
             try:
                 return attempt()
             except RunpodError as error:
-                if not error.may_pass or error.retry_after_s > LONGEST_WAIT_S:
+                if not error.may_pass or error.retry_after_s > LONGEST_WAIT_S or number == ATTEMPTS - 1:
                     raise
-                is_last = number == ATTEMPTS - 1
-                if not is_last:
-                    wait_s = max(error.retry_after_s, self.backoff_s * 2**number)
-                    logger.debug("attempt %d failed, next in %.1f s: %s", number + 1, wait_s, error)
-                    time.sleep(wait_s)
-                found = find()
-                if found is not None:
-                    return found
-                if is_last:
-                    raise
+                self.wait(error, number)
         raise AssertionError("the last attempt returns or raises")
-
-    def _created(self, path: str, body: Json) -> Json:
-        answer = self._once("POST", path, body)
-        if not _is_named(answer):
-            raise UnansweredError(f"RunPod answered POST {path} with no id; its interface may have changed.")
-        return answer
 
     def _object(self, method: str, path: str, body: Json | None = None) -> Json:
         answer = self._once(method, path, body)
@@ -171,19 +174,20 @@ class Api:
         )
 
     def _unreached(self, error: OSError | http.client.HTTPException, request: str, timeout_s: float) -> RunpodError:
+        """What went wrong before an answer began; urllib wraps in URLError what it met while sending the request."""
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, TimeoutError):
             return UnansweredError(
                 f"RunPod did not answer {request} within {timeout_s:g} s; try again or raise --timeout."
             )
-        if isinstance(cause, ConnectionRefusedError | ssl.SSLError) or (cause is not error and not _is_reset(cause)):
+        if cause is not error and (isinstance(cause, ConnectionRefusedError) or not _is_reset(cause)):
             return RunpodError(
                 f"{self.base_url} cannot be reached ({_reason(cause)}); check the network and {URL_VARIABLE}."
             )
         return UnansweredError(f"The connection broke off during {request} ({_reason(cause)}); try again.")
 
 
-def from_environment(*, timeout_s: float, backoff_s: float) -> Api:
+def from_environment(*, timeout_s: float, pace: Pace) -> Api:
     """The account of RUNPOD_API_KEY.
 
     Raises:
@@ -195,7 +199,7 @@ def from_environment(*, timeout_s: float, backoff_s: float) -> Api:
             f"{KEY_VARIABLE} is not set; make a key at https://console.runpod.io/user/settings "
             f"and export {KEY_VARIABLE}=..."
         )
-    return Api(key=key, base_url=base_url(), timeout_s=timeout_s, backoff_s=backoff_s)
+    return Api(key=key, base_url=base_url(), timeout_s=timeout_s, pace=pace)
 
 
 def base_url() -> str:

@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import runpod
-from runpod.client import api, cost, logs, output, pods, settings, status, templates, volumes
+from runpod.client import api, catalog, cost, logs, output, pods, settings, status, templates, volumes
 from runpod.client.errors import RunpodError
 
 
-def main(argv: Sequence[str] | None = None, *, backoff_s: float = 1.0) -> int:
+def main(argv: Sequence[str] | None = None, *, pace: api.Pace | None = None) -> int:
     """Run one command and return the exit code."""
     arguments = _parser().parse_args(argv)
     if arguments.debug:
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-    arguments.backoff_s = backoff_s
+    arguments.pace = pace or api.Pace()
     try:
         arguments.run(arguments)
     except ValueError as error:
@@ -65,15 +65,17 @@ def pod_up(arguments: argparse.Namespace) -> None:
                 f"warning: {name} will be readable in RunPod's console; store it there and use --secret {name}=..."
             )
     if not arguments.dry_run:
-        pods.up(_connect(arguments), pod, another=arguments.another, wait_s=60 * arguments.wait)
+        options = {"another": arguments.another, "max_price": arguments.max_price, "wait_s": 60 * arguments.wait}
+        pods.up(_connect(arguments), pod, **options)
         return
-    ids = (f"<id of template {pod.template}>", f"<id of volume {pod.volume.name}>")
-    output.show_request("POST", "/pods", pods.create_bodies(pod, pod.name, *ids, pod.volume.dataCenter)[0])
+    prices = cost.read_prices(arguments.prices_file)
+    pod = cost.affordable(pod, prices.gpu_hour, arguments.max_price)
+    template = {**settings.read_template(arguments.template_file, None), "id": f"<id of template {pod.template}>"}
+    volume = {"id": f"<id of volume {pod.volume.name}>", "dataCenter": pod.volume.dataCenter}
+    output.show_request("POST", "/pods", pods.create_bodies(pod, pod.name, template, volume)[0])
     if pod.gpus[1:]:
         output.note(f"Without capacity the same with gpu.id {', then '.join(pod.gpus[1:])}.")
-    disk = settings.read_template(arguments.template_file, None).get("disk", 0)
-    prices = cost.read_prices(arguments.prices_file)
-    for line in cost.pod_estimate(prices, pod, hours=arguments.hours, disk_gb=disk):
+    for line in cost.pod_estimate(prices, pod, hours=arguments.hours, disk_gb=template.get("disk", 0)):
         output.note(line)
 
 
@@ -106,11 +108,11 @@ def down(arguments: argparse.Namespace) -> None:
 
 def show_gpus(arguments: argparse.Namespace) -> None:
     """Print the catalog of GPUs."""
-    status.show_gpus(_connect(arguments), _pod_settings(arguments))
+    catalog.show(_connect(arguments), _pod_settings(arguments))
 
 
 def _connect(arguments: argparse.Namespace) -> api.Api:
-    return api.from_environment(timeout_s=arguments.timeout, backoff_s=arguments.backoff_s)
+    return api.from_environment(timeout_s=arguments.timeout, pace=arguments.pace)
 
 
 def _run_name(arguments: argparse.Namespace) -> str:
@@ -167,6 +169,12 @@ def _add_volume_create(parser: argparse.ArgumentParser) -> None:
 def _add_pod_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", dest="run_name", metavar="NAME", help="name of the run and its pod (pod.json's)")
     parser.add_argument("--gpu", action="append", metavar="ID", help="try this GPU (again for more; pod.json's list)")
+    parser.add_argument(
+        "--max-price",
+        type=_positive,
+        metavar="DOLLARS_PER_HOUR",
+        help="leave out GPUs that cost more, all of the pod together (no limit)",
+    )
     parser.add_argument("--volume", metavar="NAME", help="name or id of the network volume (pod.json's)")
     parser.add_argument("--env", action="append", metavar="NAME=VALUE", help="variable for the pod (again for more)")
     parser.add_argument(

@@ -9,6 +9,8 @@ class RunpodError(Exception):
 
     may_pass = False
     """Whether the same request may succeed later."""
+    may_be_done = False
+    """Whether RunPod may have done what was asked."""
     retry_after_s = 0.0
     """How long RunPod asks to wait before that."""
 
@@ -17,6 +19,7 @@ class UnansweredError(RunpodError):
     """No whole answer came: RunPod may or may not have done what was asked."""
 
     may_pass = True
+    may_be_done = True
 
 
 class RefusedError(RunpodError):
@@ -33,7 +36,8 @@ class RefusedError(RunpodError):
         self.status = status
         self.detail = detail
         self.retry_after_s = retry_after_s
-        self.may_pass = status == 429 or status >= 500
+        self.may_be_done = status >= 500
+        self.may_pass = status == 429 or self.may_be_done
         super().__init__(_sentence(status, detail, request, retry_after_s))
 
 

@@ -3,16 +3,23 @@
 import time
 from typing import Any
 
-from runpod.client import output, templates, volumes
+from runpod.client import catalog, cost, output, settings, templates, volumes
 from runpod.client.api import Api, Json, quoted
+from runpod.client.creation import Creation
 from runpod.client.errors import RefusedError, RunpodError
 from runpod.client.settings import PodSettings
 
-POLL_S = 5.0
 
+def up(api: Api, pod: PodSettings, *, another: bool, max_price: float | None, wait_s: float) -> None:
+    """Create the run's pod and say how to reach it.
 
-def up(api: Api, pod: PodSettings, *, another: bool, wait_s: float) -> None:
-    """Create the run's pod and say how to reach it."""
+    Args:
+        api: the account.
+        pod: what to rent.
+        another: whether it may be a further one for this run.
+        max_price: the most that its GPUs may cost together, USD per hour.
+        wait_s: so long to wait until it runs.
+    """
     name = _free_name(api, pod.name, another=another)
     template = templates.find(api, pod.template)
     if template is None:
@@ -20,24 +27,33 @@ def up(api: Api, pod: PodSettings, *, another: bool, wait_s: float) -> None:
     volume = volumes.find(api, pod.volume.name)
     if volume is None:
         raise RunpodError(f"There is no volume {pod.volume.name!r}; run `python -m runpod volume create` first.")
-    bodies = create_bodies(pod, name, template["id"], volume["id"], volume["dataCenter"])
-    created = _create_first_possible(api, bodies)
-    _say_how_to_reach(created, name)
+    settings.check_image(str(template.get("image")))
+    prices = catalog.prices(api)
+    pod = cost.affordable(pod, prices.get, max_price)
+    with _creation(api, name) as creation:
+        created = _create_first_possible(creation, create_bodies(pod, name, template, volume), prices)
+        _say_how_to_reach(created, name)
+    creation.check_alone(created)
     if wait_s:
         _wait_until_running(api, created["id"], name, wait_s)
 
 
-def create_bodies(pod: PodSettings, name: str, template_id: str, volume_id: str, data_center: str) -> list[Json]:
-    """The requests to try, one for each GPU of the list."""
+def create_bodies(pod: PodSettings, name: str, template: Json, volume: Json) -> list[Json]:
+    """The requests to try, one for each GPU of the list.
+
+    Raises:
+        ValueError: the pod would work outside its volume.
+    """
+    env = {**(template.get("env") or {}), **pod.env}
     common = {
         "name": name,
-        "templateId": template_id,
+        "templateId": template["id"],
         "cloud": pod.cloud,
         # A network volume can only be mounted where it lies.
-        "dataCenterIds": [data_center],
-        "mounts": {"network": [{"volumeId": volume_id, "path": pod.volume.path}]},
-        # start.sh keeps the results of runs apart by this name, and lets one pod at a time work on each.
-        "env": {"VGGT_RUN_NAME": name, **pod.env},
+        "dataCenterIds": [volume["dataCenter"]],
+        "mounts": {"network": [{"volumeId": volume["id"], "path": pod.volume.path}]},
+        # start.sh keeps the results of runs apart by their name, and lets one pod at a time work on each.
+        "env": {"VGGT_RUN_NAME": name, **pod.env, "VGGT_WORKSPACE": settings.workspace(env, pod.volume.path)},
     }
     gpus = [{"id": gpu, "count": pod.gpuCount, "minCudaVersion": pod.minCudaVersion} for gpu in pod.gpus]
     return [{**common, "gpu": gpu} for gpu in gpus]
@@ -60,16 +76,30 @@ def _free_name(api: Api, name: str, *, another: bool) -> str:
     return next(f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken)
 
 
-def _create_first_possible(api: Api, bodies: list[Json]) -> Json:
+def _creation(api: Api, name: str) -> Creation:
+    return Creation(
+        api=api,
+        path="/pods",
+        kind="pod",
+        name=name,
+        listed=lambda: [pod for pod in living(api) if pod["name"] == name],
+        where_seen=f"`python -m runpod status` shows what costs money, `python -m runpod down {name}` ends it",
+        how_ended="`python -m runpod down {id} --terminate`",
+    )
+
+
+def _create_first_possible(creation: Creation, bodies: list[Json], prices: dict[str, float]) -> Json:
     """Try the bodies in order.
 
     RunPod says 400 both for no capacity and for broken rules, with nothing but words to tell them apart, and 403 for a
     pool that the account may not use; so these lead to the next GPU and the last words are shown. All else ends here.
     """
     for body in bodies:
-        name, gpu = body["name"], body["gpu"]["id"]
+        gpu = body["gpu"]["id"]
+        price = f"${prices[gpu] * body['gpu']['count']:.2f}/h" if gpu in prices else "a price that is not known"
+        output.note(f"Asking for {body['gpu']['count']} x {gpu} at {price}.")
         try:
-            return api.create("/pods", body, lambda name=name: _find_living(api, name))
+            return creation.ask(body)
         except RefusedError as error:
             if error.status not in (400, 403):
                 raise
@@ -80,10 +110,6 @@ def _create_first_possible(api: Api, bodies: list[Json]) -> Json:
         f"No GPU of the list ({gpus}) can be had in {bodies[0]['dataCenterIds'][0]} ({detail}); try later, "
         "other GPUs by --gpu, or a volume in another data center."
     )
-
-
-def _find_living(api: Api, name: str) -> Json | None:
-    return next((pod for pod in living(api) if pod["name"] == name), None)
 
 
 def _say_how_to_reach(pod: Json, name: str) -> None:
@@ -106,7 +132,7 @@ def _wait_until_running(api: Api, identifier: str, name: str, wait_s: float) -> 
             return
         if pod.get("status") in ("ERROR", "EXITED", "TERMINATED"):
             raise RunpodError(f"Pod {name} is {pod['status']}; see `python -m runpod logs {name}`.")
-        time.sleep(min(POLL_S, wait_s))
+        time.sleep(min(api.pace.poll_s, wait_s))
     raise RunpodError(
         f"Pod {name} does not run after {wait_s:g} s but costs already; see `python -m runpod logs {name}`."
     )

@@ -1,14 +1,17 @@
 """What a user edits: template.json (RunPod's own fields), pod.json (what to rent), and the variables of one pod."""
 
 import json
+import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 FOLDER = Path(__file__).parent.parent
 AUTO_STOP = ("stop", "terminate", "no")
+PLACEHOLDERS = ("OWNER", "ghcr.io/you/")
+"""In template.json and in the guide."""
 SMALLEST_VOLUME_GB, LARGEST_VOLUME_GB = 10, 4096
 
 
@@ -27,6 +30,8 @@ class VolumeSettings:
     def __post_init__(self):
         if not SMALLEST_VOLUME_GB <= self.size <= LARGEST_VOLUME_GB:
             raise ValueError(f"A volume of {self.size} GB is impossible; choose 10 to 4096 GB.")
+        if not re.fullmatch(r"(/[\w.-]+)+", self.path, re.ASCII) or ".." in self.path:
+            raise ValueError(f"volume.path is {self.path!r}; give a whole path like /workspace.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +67,7 @@ class PodSettings:
         auto_stop = self.env.get("VGGT_AUTO_STOP", "no")
         if auto_stop not in AUTO_STOP:
             raise ValueError(f"VGGT_AUTO_STOP is {auto_stop!r}; choose {', '.join(AUTO_STOP)}.")
+        workspace(self.env, self.volume.path)
 
 
 def read_pod(path: Path) -> PodSettings:
@@ -93,17 +99,38 @@ def read_template(path: Path, image: str | None) -> dict[str, Any]:
             raise ValueError(f"{path}: {key} is {template.get(key)!r}; give it a name in quotes.")
     if not isinstance(template.get("disk", 1), int):
         raise ValueError(f"{path}: disk is {template['disk']!r}; give a whole number of GB.")
+    env = template.get("env", {})
+    if not isinstance(env, dict) or not all(isinstance(text, str) for text in env.values()):
+        raise ValueError(f"{path}: env must give each variable a text; put its values in quotes.")
     return template
 
 
 def check_image(image: str) -> None:
-    """Refuse the image that nobody has.
+    """Refuse an image that nobody has.
 
     Raises:
-        ValueError: the owner is still the placeholder.
+        ValueError: the owner is still that of template.json or of the guide.
     """
-    if "OWNER" in image:
-        raise ValueError(f"The image is {image!r}; push yours and name it in template.json or by --image.")
+    if any(owner in image for owner in PLACEHOLDERS):
+        raise ValueError(
+            f"The image {image!r} is a placeholder; build and push your own (step 1 of runpod/README.md) and name it "
+            "by `python -m runpod template apply --image NAME`."
+        )
+
+
+def workspace(env: Mapping[str, str], volume_path: str) -> str:
+    """Where start.sh will work: VGGT_WORKSPACE, or else the volume itself.
+
+    Raises:
+        ValueError: not on the volume.
+    """
+    folder = env.get("VGGT_WORKSPACE") or volume_path
+    if not PurePosixPath(posixpath.normpath(folder)).is_relative_to(volume_path):
+        raise ValueError(
+            f"VGGT_WORKSPACE is {folder!r}, which is not on the volume at {volume_path}, so the results would be lost "
+            f"with the pod; leave it out or choose {volume_path}."
+        )
+    return folder
 
 
 def variables(assignments: Iterable[str], secrets: Iterable[str]) -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""`status` and `gpus`: what is rented and what it costs, and what could be rented."""
+"""`status`: what is rented and what it costs."""
 
 import datetime
 
 from runpod.client import output, pods
 from runpod.client.api import Api, Json
 from runpod.client.cost import Prices
-from runpod.client.settings import PodSettings
 
 
 def show(api: Api, prices: Prices) -> None:
@@ -59,28 +58,3 @@ def _volume_row(volume: Json, prices: Prices) -> tuple[str, ...]:
     size = volume.get("size")
     month = f"{prices.volume_month(size):.2f}" if isinstance(size, int) else "-"
     return (volume["name"], volume["id"], str(size), str(volume.get("dataCenter")), month)
-
-
-def show_gpus(api: Api, pod: PodSettings) -> None:
-    """Print the catalog as it is for this pod's count and driver; * marks the GPUs of its list."""
-    query = {"include": "AVAILABILITY", "product": "POD", "cloud": pod.cloud}
-    found = api.items("/catalog/gpus", "gpus", count=pod.gpuCount, minCudaVersion=pod.minCudaVersion, **query)
-    rows = [_gpu_row(gpu, pod) for gpu in sorted(found, key=_secure_price) if gpu.get("secure")]
-    where = pod.volume.dataCenter
-    output.show_table(("GPU", "GB", "$/H", "IN STOCK", f"IN {where}"), rows)
-    output.say(f"* in the list of pod.json; price of one GPU, secure cloud, CUDA {pod.minCudaVersion} or newer.")
-
-
-def _gpu_row(gpu: Json, pod: PodSettings) -> tuple[str, ...]:
-    centers = {center.get("id"): center.get("availability") for center in gpu.get("dataCenters") or []}
-    return (
-        f"{'* ' if gpu['id'] in pod.gpus else '  '}{gpu['id']}",
-        str(gpu.get("memory")),
-        f"{_secure_price(gpu):.2f}",
-        str(gpu.get("availability", "-")),
-        str(centers.get(pod.volume.dataCenter, "-")),
-    )
-
-
-def _secure_price(gpu: Json) -> float:
-    return float((gpu.get("price") or {}).get("secure") or 0.0)

@@ -2,6 +2,7 @@
 
 from runpod.client import output
 from runpod.client.api import Api, Json, quoted
+from runpod.client.creation import Creation
 from runpod.client.errors import RunpodError
 from runpod.client.settings import VolumeSettings
 
@@ -10,8 +11,7 @@ def ensure(api: Api, wanted: VolumeSettings) -> None:
     """Create the volume, or let the one of its name grow."""
     found = find(api, wanted.name)
     if found is None:
-        created = api.create("/network-volumes", create_body(wanted), lambda: find(api, wanted.name))
-        output.say(f"Created volume {wanted.name} ({created['id']}): {wanted.size} GB in {wanted.dataCenter}.")
+        _create(api, wanted)
         return
     if found["dataCenter"] != wanted.dataCenter:
         raise RunpodError(
@@ -25,9 +25,30 @@ def ensure(api: Api, wanted: VolumeSettings) -> None:
     output.say(f"Volume {wanted.name} ({found['id']}) grew from {found['size']} to {wanted.size} GB.")
 
 
+def _create(api: Api, wanted: VolumeSettings) -> None:
+    with Creation(
+        api=api,
+        path="/network-volumes",
+        kind="volume",
+        name=wanted.name,
+        listed=lambda: named(api, wanted.name),
+        where_seen="`python -m runpod status` shows it, and it costs money from the start",
+        how_ended="delete {id} in RunPod's console",
+    ) as creation:
+        created = creation.ask(create_body(wanted))
+        output.say(f"Created volume {wanted.name} ({created['id']}): {wanted.size} GB in {wanted.dataCenter}.")
+    creation.check_alone(created)
+
+
 def create_body(wanted: VolumeSettings) -> Json:
     """The request that creates the volume."""
     return {"name": wanted.name, "size": wanted.size, "dataCenter": wanted.dataCenter}
+
+
+def named(api: Api, name: str) -> list[Json]:
+    """The volumes of this name or id."""
+    volumes = api.items("/network-volumes", "networkVolumes")
+    return [volume for volume in volumes if name in (volume["name"], volume["id"])]
 
 
 def find(api: Api, name: str) -> Json | None:
@@ -36,8 +57,7 @@ def find(api: Api, name: str) -> Json | None:
     Raises:
         RunpodError: several bear the name, or RunPod does not say how large or where it is.
     """
-    volumes = api.items("/network-volumes", "networkVolumes")
-    found = [volume for volume in volumes if name in (volume["name"], volume["id"])]
+    found = named(api, name)
     if len(found) > 1:
         ids = ", ".join(volume["id"] for volume in found)
         raise RunpodError(f"Several volumes are called {name!r} ({ids}); give the id instead of the name.")
