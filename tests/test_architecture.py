@@ -16,9 +16,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "typed_json": set(),
     "scene_results": set(),
+    "run_settings": set(),
     "results": {"scene_results", "typed_json"},
     "machine": {"results"},
-    "variants": set(),
+    "variants": {"run_settings"},
     "progress": set(),
     "gpus": set(),
     "fingerprint": set(),
@@ -39,7 +40,7 @@ ALLOWED = {
     "quantize": {"methods", "formats", "policy", "variants"},
     "advanced": {"quantize", "variants"},
     "checkpoint": {"model", "formats", "tensor_file"},
-    "engine": {"checkpoint", "model", "formats"},
+    "engine": {"checkpoint", "model", "formats", "run_settings"},
     "provenance": {"machine", "results"},
     "keys": {"fingerprint", "machine", "variants"},
     "inputs": {"images", "scenes", "synthetic", "model", "results", "scene_results", "tensor_file"},
@@ -107,7 +108,7 @@ def test_no_method_imports_another_method_or_a_kernel():
         assert not re.search(r"^(from|import) vggt_quant\.(methods|kernels)", path.read_text(), re.M), path
 
 
-@pytest.mark.parametrize("module", ["cli", "results", "report", "figures", "intervals", "keys", "compare"])
+@pytest.mark.parametrize("module", ["cli", "results", "report", "figures", "intervals", "keys", "compare", "variants"])
 def test_what_needs_no_torch_does_not_import_it(module):
     code = f"import sys, vggt_quant.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from vggt_quant import checkpoint, formats
-from vggt_quant.engine import UnsupportedError, open_checkpoint, ready, run_device
+from vggt_quant.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device
 from vggt_quant.inputs import prepare_model
 from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.packing import make_checkpoint
+from vggt_quant.run_settings import Run
 from vggt_quant.variants import load_variants
 
 VARIANTS = load_variants()
@@ -42,10 +43,81 @@ def test_an_engine_names_its_kernels_and_gives_the_models_answer(paths, name):
     assert outputs["depth"].is_inference()
 
 
-def test_float32_is_never_tf32():
-    torch.backends.cuda.matmul.allow_tf32 = True
-    engine = ready(load_pretrained(resolve("nano-random")), "cpu")
-    assert not torch.backends.cuda.matmul.allow_tf32
-    before = torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32
+class Watched:
+    """A model that writes down what PyTorch's switches are while it runs."""
+
+    def __init__(self):
+        self.seen = None
+
+    def __call__(self, images):
+        self.seen = switches()
+
+
+def switches():
+    cudnn = torch.backends.cudnn
+    return torch.backends.cuda.matmul.allow_tf32, cudnn.enabled, cudnn.allow_tf32, torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("run", "dtype", "expected"),
+    [
+        (Run(), "float32", (False, False, False, False)),  # never TF32, and without cuDNN
+        (Run(), "bfloat16", (False, True, False, False)),
+        (Run(engine="plain", tf32=True), "float32", (True, True, True, False)),
+        (
+            Run(engine="plain", autocast="bfloat16"),
+            "float32",
+            (False, True, True, True),
+        ),  # PyTorch's defaults
+    ],
+)
+def test_a_run_sets_the_switches_that_its_settings_name_and_puts_them_back(run, dtype, expected):
+    model = Watched()
+    engine = Engine(model=model, device=torch.device("cpu"), kernels={}, compute_dtype=dtype, settings=run)
+    torch.backends.cuda.matmul.allow_tf32 = not expected[0]
+    before = switches()
     engine.run(IMAGES)
-    assert (torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32) == before
+    assert model.seen == expected
+    assert switches() == before
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_autocast_runs_the_transformer_in_bfloat16_and_the_heads_in_float32():
+    model = load_pretrained(resolve("nano-random"))
+    seen = {}
+    for name in ("aggregator.frame_blocks.0.mlp.fc1", "depth_head.projects.0"):
+        layer = model.get_submodule(name)
+        layer.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.dtype}))
+    engine = ready(model, "cpu", Run(engine="plain", autocast="bfloat16"))
+    assert engine.run(IMAGES)["depth"].dtype == torch.float32
+    assert seen == {"aggregator.frame_blocks.0.mlp.fc1": torch.bfloat16, "depth_head.projects.0": torch.float32}
+    assert engine.kernels["dense"] == "torch float32 under bfloat16 autocast"
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (Run(engine="plain", tf32=True), "TF32 runs on cuda only, not on cpu"),
+        (Run(engine="plain", autocast="bfloat16"), "bfloat16 autocast runs on cuda only, not on cpu"),
+    ],
+)
+def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, run, words):
+    with pytest.raises(UnsupportedError, match=words):
+        open_checkpoint(paths["fp32"], "cpu", run)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"engine": "slow"}, "run.engine is 'slow'; choose one of fast, plain"),
+        ({"engine": "plain", "autocast": "float16"}, "run.autocast is 'float16'"),
+        ({"engine": "plain", "tf32": 1}, "run.tf32 is 1"),
+        ({"attention": "int8"}, "run.attention is 'int8'"),
+        ({"autocast": "bfloat16"}, "run.autocast goes with run.engine: plain only, not with fast"),
+        ({"tf32": True}, "run.tf32 goes with run.engine: plain only"),
+        ({"engine": "plain", "attention": "float8"}, "run.attention: float8 goes with run.engine: fast only"),
+    ],
+)
+def test_settings_that_cannot_be_run_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Run(**settings)

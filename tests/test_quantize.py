@@ -218,6 +218,11 @@ def test_a_layer_with_nan_is_named():
         ("8: {method: cast}", "variant name 8 is no text"),
         ("a: {method: cast, optional: maybe}", "optional is 'maybe'"),
         ("a: {method: cast, memory_limit_mb: lots}", "memory_limit_mb is 'lots'"),
+        ("a: {method: cast, default: 1}", "default is 1"),
+        ("a: {method: cast, run: fast}", "run is 'fast'"),
+        ("a: {method: cast, run: {engin: fast}}", "engin"),
+        ("a: {method: cast, run: {tf32: true}}", "Variant a: run.tf32 goes with run.engine: plain"),
+        ("a: {method: cast, run: {engine: plain, tf32: true}}", "run.tf32 goes with dtype: float32 only"),
     ],
 )
 def test_a_wrong_variants_file_is_refused(tmp_path, text, words):

@@ -3,9 +3,13 @@
 What runs is decided by visible rules and can be read off `Engine.kernels`. float32 means float32: TF32 is off for
 matrix products and convolutions, because the fp32 reference must not be an approximation itself. On CUDA it also goes
 without cuDNN: for the dense heads' float32 convolutions cuDNN picks an FFT of 165,120 small products, 2.1 s and 41 GB a
-head where PyTorch's own matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images of 350x518).
+head where PyTorch's own matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images of 350x518). A variant may ask
+for other arithmetic by its `run` settings: `tf32`, or `autocast`, VGGT's published way, which leaves PyTorch's defaults
+to the rest: float32 convolutions in TF32 through cuDNN, float32 products exact.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from torch import Tensor
 from vggt_quant import formats
 from vggt_quant.checkpoint import load_packed, read_manifest
 from vggt_quant.model import VGGT
+from vggt_quant.run_settings import DEFAULT, Run
 
 
 class UnsupportedError(ValueError):
@@ -30,12 +35,28 @@ class Engine:
     kernels: dict[str, str]
     """Format -> kernel; `dense` is what was not quantized."""
     compute_dtype: str
+    settings: Run = DEFAULT
 
     def run(self, images: Tensor) -> dict:
         """VGGT's dictionary for images [S, 3, H, W] in [0, 1], on the engine's device."""
-        cudnn = torch.backends.cudnn.flags(enabled=self.compute_dtype != "float32", allow_tf32=False)
-        with torch.inference_mode(), cudnn:
+        with torch.inference_mode(), self._arithmetic():
             return self.model(images.to(self.device))
+
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """PyTorch's switches as the settings want them, and as they were again behind the block."""
+        settings, matmul = self.settings, torch.backends.cuda.matmul
+        has_tf32_convolutions = settings.tf32 or settings.autocast is not None
+        cudnn = torch.backends.cudnn.flags(
+            enabled=self.compute_dtype != "float32" or has_tf32_convolutions, allow_tf32=has_tf32_convolutions
+        )
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=settings.autocast is not None)
+        before, matmul.allow_tf32 = matmul.allow_tf32, settings.tf32
+        try:
+            with cudnn, autocast:
+                yield
+        finally:
+            matmul.allow_tf32 = before
 
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked of it."""
@@ -43,20 +64,23 @@ class Engine:
             torch.cuda.synchronize()
 
 
-def open_checkpoint(path: Path | str, device: str) -> Engine:
+def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine:
     """Load a packed checkpoint and make it ready.
 
     Raises:
-        UnsupportedError: One of its formats has no kernel on this device.
+        UnsupportedError: One of its formats has no kernel on this device, or the device has no such way to run.
         CheckpointError: The file is damaged or foreign.
     """
+    if device not in run.devices:
+        way = "TF32" if run.tf32 else f"{run.autocast} autocast"
+        raise UnsupportedError(f"{way} runs on {', '.join(run.devices)} only, not on {device}.")
     layers = read_manifest(path)["layers"]
     used = sorted({fields["format"] for fields in layers.values()})
     for name in used:
         devices = device_kinds(name)
         if device not in devices:
             raise UnsupportedError(f"{name} runs on {', '.join(devices)} only, not on {device}.")
-    return ready(load_packed(path, device=device), device)
+    return ready(load_packed(path, device=device), device, run)
 
 
 def device_kinds(format_name: str) -> tuple[str, ...]:
@@ -70,12 +94,20 @@ def run_device(path: Path | str, device: str) -> str:
     return device if all(device in device_kinds(name) for name in used) else "cpu"
 
 
-def ready(model: VGGT, device: str) -> Engine:
+def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     """Wrap a loaded model."""
-    torch.backends.cuda.matmul.allow_tf32 = False
     place = torch.device(device)
     dtype = str(model.aggregator.camera_token.dtype).removeprefix("torch.")
     used = {layer.format: layer for layer in formats.packed_layers(model).values()}
     kernels = {name: layer.kernel(place) for name, layer in used.items()}
-    kernels["dense"] = f"torch {dtype}" + (" (no TF32, no cuDNN)" if device == "cuda" and dtype == "float32" else "")
-    return Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype)
+    kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
+    return Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
+
+
+def _remark(dtype: str, device: str, run: Run) -> str:
+    """What else there is to say about the arithmetic of the layers that were not quantized."""
+    if run.autocast:
+        return f" under {run.autocast} autocast"
+    if run.tf32:
+        return " (TF32)"
+    return " (no TF32, no cuDNN)" if device == "cuda" and dtype == "float32" else ""

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from vggt_quant.run_settings import DEFAULT, Run
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -28,6 +30,10 @@ class Variant:
     """May fail without failing the run; its reason is then its result."""
     memory_limit_mb: int | None = None
     """A job of this variant may use this much memory (10^6 bytes) and no more."""
+    run: Run = DEFAULT
+    """How the checkpoint is run, as opposed to how it is made."""
+    default: bool = True
+    """Compared where nobody says which variants to compare; false: only where it is named."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a variant."""
@@ -38,11 +44,14 @@ class Variant:
         limit = self.memory_limit_mb
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"Variant {self.name}: memory_limit_mb is {limit!r}; give a positive whole number.")
-        if not isinstance(self.optional, bool):
-            raise ValueError(f"Variant {self.name}: optional is {self.optional!r}; give true or false.")
+        for key in ("optional", "default"):
+            if not isinstance(getattr(self, key), bool):
+                raise ValueError(f"Variant {self.name}: {key} is {getattr(self, key)!r}; give true or false.")
+        if self.run.tf32 and self.dtype != "float32":
+            raise ValueError(f"Variant {self.name}: run.tf32 goes with dtype: float32 only, not with {self.dtype}.")
 
     def spec(self) -> dict[str, Any]:
-        """Everything that decides the checkpoint's bytes; not the name, the optional mark or the memory limit."""
+        """Everything that decides the checkpoint's bytes; not its name, its marks, its memory limit or its run."""
         everything = asdict(self)
         return {key: everything[key] for key in ("method", "config", "dtype", "policy")}
 
@@ -68,10 +77,20 @@ def _variant(name: str, entry: Any, path: Path) -> Variant:
         raise ValueError(f"{path}: the variant name {name!r} is no text; put it in quotes.")
     if not isinstance(entry, dict):
         raise ValueError(f"{path}: variant {name} should be a mapping with at least `method`, but is {entry!r}.")
+    run = entry.get("run", {})
+    if not isinstance(run, dict):
+        raise ValueError(f"{path}: variant {name}: run is {run!r}; give a mapping of settings to values.")
     try:
-        return Variant(name=name, **entry)
+        return Variant(name=name, **{**entry, "run": _run(name, run)})
     except TypeError as error:
         raise ValueError(f"{path}: variant {name} has a missing or unknown key: {error}.") from error
+
+
+def _run(name: str, settings: dict[str, Any]) -> Run:
+    try:
+        return Run(**settings)
+    except ValueError as error:
+        raise ValueError(f"Variant {name}: {error}") from error
 
 
 def find_variant(name: str, path: Path | str | None = None) -> Variant:
