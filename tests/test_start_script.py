@@ -44,13 +44,14 @@ def test_the_volume_gets_its_folders_and_what_is_there_stays(pods):
 def test_the_run_finds_caches_on_the_volume_compiled_kernels_on_local_disk_and_the_number_of_gpus(pods):
     path = install_driver(pods.root / "driver")
     names = ("HF_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "PYTHONUNBUFFERED", "VGGT_GPUS", "PWD")
+    names += ("VGGT_QUANT_PROFILE",)
     command = "; ".join(f"echo {name}=${name}" for name in names)
     said = pods.run("pod1", VGGT_COMMAND=command, PATH=path, VGGT_RUN_NAME="mine", TMPDIR="/tmp").stdout
     found = dict(re.findall(rf"^({'|'.join(names)})=(.*)$", said, re.M))
     assert found["HF_HOME"] == str(pods.volume / "hf")
     assert found["PWD"] == str(pods.volume / "results" / "mine")
     assert found["TRITON_CACHE_DIR"].startswith("/tmp/") and found["TORCHINDUCTOR_CACHE_DIR"].startswith("/tmp/")
-    assert (found["PYTHONUNBUFFERED"], found["VGGT_GPUS"]) == ("1", "2")
+    assert (found["PYTHONUNBUFFERED"], found["VGGT_GPUS"], found["VGGT_QUANT_PROFILE"]) == ("1", "2", "runpod")
 
 
 def test_a_missing_volume_is_named_and_not_made(pods):
@@ -129,8 +130,9 @@ def test_the_owner_of_the_public_key_is_let_in_once(pods):
         assert f"sshd runs as {pods.bin / 'sshd'}" in said
     assert keys.read_text() == "ssh-rsa old one\nssh-ed25519 AAAA me@here\nssh-rsa BBBB\n"
     assert (keys.stat().st_mode & 0o777, keys.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    login = f". {pods.home / 'profile.sh'}; echo $HF_HOME"
-    assert subprocess.run(["bash", "-c", login], capture_output=True, text=True).stdout == f"{pods.volume / 'hf'}\n"
+    login = f". {pods.home / 'profile.sh'}; echo $HF_HOME $VGGT_QUANT_PROFILE"
+    found = subprocess.run(["bash", "-c", login], capture_output=True, text=True).stdout
+    assert found == f"{pods.volume / 'hf'} runpod\n"
 
 
 def test_the_exit_code_is_kept_and_all_is_in_the_log_and_on_stdout(pods):
@@ -208,6 +210,11 @@ def test_a_pod_whose_gpus_are_paid_for_does_not_take_the_processor_unless_told_t
     assert "Nothing was run" in said.stdout and "next start" not in said.stdout
     for cpu in ({"VGGT_RUN_ARGS": "--device cpu"}, {"RUNPOD_GPU_COUNT": "0"}):
         assert "There is no folder /nowhere" in pods.run("pod1", **settings | cpu).stdout
+
+
+def test_the_comparison_takes_the_workflow_profile_that_the_environment_names(pods):
+    said = pods.run("pod1", VGGT_QUANT_PROFILE="/nowhere", VGGT_RUN_ARGS="--dry-run")
+    assert said.returncode == 2 and "There is no workflow profile /nowhere" in said.stdout
 
 
 def test_every_setting_is_in_the_guide():

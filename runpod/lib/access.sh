@@ -30,7 +30,8 @@ add_keys() {
 # A login by ssh does not get the container's environment. Only these names, since others may hold secrets.
 write_login_profile() {
     local name
-    for name in PATH VGGT_WORKSPACE HF_HOME TORCHINDUCTOR_CACHE_DIR TRITON_CACHE_DIR PYTHONUNBUFFERED; do
+    for name in PATH VGGT_WORKSPACE VGGT_QUANT_PROFILE HF_HOME TORCHINDUCTOR_CACHE_DIR TRITON_CACHE_DIR \
+        PYTHONUNBUFFERED; do
         printf 'export %s=%q\n' "$name" "${!name}"
     done >"$login_profile"
 }

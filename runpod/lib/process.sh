@@ -31,12 +31,16 @@ run_child() {
 
 # End it with all its descendants: SIGTERM, and SIGKILL for those that are still there after stop_seconds.
 stop_child() {
-    local group=$child tenths=$((stop_seconds * 10))
+    local group=$child end=$(($(microseconds) + stop_seconds * 1000000))
     [[ $group ]] || return 0
     kill -TERM -- "-$group" 2>/dev/null
-    while kill -0 -- "-$group" 2>/dev/null && ((tenths-- > 0)); do sleep 0.1; done
+    while kill -0 -- "-$group" 2>/dev/null && (($(microseconds) < end)); do sleep 0.1; done
     kill -KILL -- "-$group" 2>/dev/null
     return 0
+}
+
+microseconds() {
+    echo "${EPOCHREALTIME//[!0-9]/}"
 }
 
 # Nothing is redirected here: what a trap says meanwhile would go there, too.

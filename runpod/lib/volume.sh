@@ -58,4 +58,6 @@ set_environment() {
     export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$compiled/inductor}
     export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$compiled/triton}
     export PYTHONUNBUFFERED=1
+    # A network volume shows new files late; this workflow profile waits for them.
+    export VGGT_QUANT_PROFILE=${VGGT_QUANT_PROFILE:-runpod}
 }

@@ -30,7 +30,7 @@ run_workflow() {
     return "$code"
 }
 
-# The command line; `compare` itself counts the GPUs and takes the workflow profile that reruns what was left incomplete.
+# The command line; `compare` itself counts the GPUs and takes the workflow profile in VGGT_QUANT_PROFILE.
 choose_words() {
     local extra arguments=${VGGT_RUN_ARGS:-} methods=${VGGT_METHODS:-}
     if [[ ${VGGT_COMMAND:-} ]]; then
