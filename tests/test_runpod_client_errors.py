@@ -1,7 +1,9 @@
 """`python -m runpod` when RunPod or the network misbehaves: what is repeated, what is not, and what the user reads."""
 
 import dataclasses
+import ssl
 import time
+import urllib.error
 
 import pytest
 from runpod_server import Fault, RunpodServer
@@ -161,3 +163,10 @@ def test_an_id_cannot_escape_from_its_path(client):
     with pytest.raises(RunpodError, match="404"):
         http.from_environment(timeout_s=5, pace=FAST).get(f"/pods/{http.quoted('../templates?x')}")
     assert client.server.requests[-1][1] == "/v2/pods/../templates?x"
+
+
+def test_a_tls_failure_leaves_open_what_was_done_only_after_the_request_was_sent(client):
+    """urllib wraps in URLError what goes wrong until then, a certificate that is not trusted for one."""
+    connection, cause = http.from_environment(timeout_s=5, pace=FAST), ssl.SSLEOFError("EOF occurred")
+    assert connection._unreached(cause, "POST /pods", 5).may_be_done
+    assert not connection._unreached(urllib.error.URLError(cause), "POST /pods", 5).may_be_done

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runpod.client import cli, cost, settings
+from runpod.client import api, cli, cost, creation, settings
 from vggt_quant import arguments
 from vggt_quant.fetch import eth3d
 
@@ -138,6 +138,8 @@ def test_sums_in_the_guide_follow_from_prices_settings_and_what_was_measured(gui
     template = settings.read_template(FOLDER / "template.json", None)
     text = guide.read_text()
     assert re.search(rf"{pod.volume.size} GB.{{1,4}}{prices.volume_month(pod.volume.size):.2f}(?!\d)", text)
+    asked = [prices.gpu_hour(gpu) for gpu in pod.gpus]
+    assert f"${min(asked):.2f}/h" in text and f"${max(asked):.2f}/h" in text
     hour = template["disk"] * prices.disk_gb_month / cost.HOURS_PER_MONTH
     assert re.search(rf"{template['disk']} GB.{{1,6}}{hour:.4f}(?!\d)", text) and f"/ {cost.HOURS_PER_MONTH}" in text
     # 23 jobs and 17 s are quoted from two files of docs/, and so is the GPU that they hold for.
@@ -145,6 +147,13 @@ def test_sums_in_the_guide_follow_from_prices_settings_and_what_was_measured(gui
     assert "fixed cost there is 15-17 s" in (ROOT / "docs" / "LOG.md").read_text()
     price = prices.gpu_hour("NVIDIA H100 80GB HBM3")
     assert f"23 x 17 s = {23 * 17 / 60:.1f} " in text and f"${23 * 17 / 3600 * price:.2f}" in text
+
+
+@guides
+def test_the_guide_says_how_often_and_how_long_the_client_tries(guide):
+    text = guide.read_text()
+    assert text.count(f"{api.Pace().listing_s:g} s") == 2
+    assert re.search(rf"{api.ATTEMPTS} (times|次).{{1,12}}{creation.REQUESTS} (to|次)", text)
 
 
 def test_the_checkpoints_of_all_variants_take_what_the_guide_says():
@@ -177,7 +186,8 @@ def test_every_flag_in_running_text_is_one(guide):
 @guides
 def test_messages_under_troubleshooting_are_said_by_client_or_script(guide):
     ours = SCRIPTS + "".join(path.read_text() for path in (FOLDER / "client").glob("*.py"))
-    for message in ("There is no folder", "is full", "not to be had", "will not work: ", "is at work on run"):
+    said = ("There is no folder", "is full", "not to be had", "will not work: ", "is at work on run")
+    for message in (*said, "is a placeholder", "left out; ", "may exist all the same", "is not on the volume"):
         assert f"`{message}" in guide.read_text() and message in ours, message
 
 
