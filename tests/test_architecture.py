@@ -52,9 +52,9 @@ ALLOWED = {
     "truth": {"geometry", "metrics", "scene_results"},
     "accuracy": {
         *("engine", "metrics", "progress", "provenance", "reference", "results", "scene_results", "tensor_file"),
-        "truth",
+        *("run_settings", "truth"),
     },
-    "speed": {"checkpoint", "engine", "machine", "progress", "provenance", "results", "tensor_file"},
+    "speed": {"checkpoint", "engine", "machine", "progress", "provenance", "results", "run_settings", "tensor_file"},
     "row_values": {"results"},
     "estimates": {"intervals", "results", "row_values", "scene_results"},
     "recommendation": {"results", "row_values"},
@@ -67,7 +67,7 @@ ALLOWED = {
     "jobs": {"gpus", "machine", "results"},
     "stages": {
         *("accuracy", "checkpoint", "engine", "inputs", "machine", "model", "packing"),
-        *("reference", "results", "speed", "typed_json", "variants"),
+        *("reference", "results", "run_settings", "speed", "typed_json", "variants"),
     },
     "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
     "fetch": {"machine", "model", "progress"},

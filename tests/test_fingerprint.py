@@ -12,7 +12,7 @@ import pytest
 from vggt_quant import fingerprint, keys, variants
 
 PACKAGE = Path(fingerprint.__file__).parent
-SEVEN = list(variants.load_variants())
+EVERY = list(variants.load_variants())
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def keys_of(root):
 
 
 def changed(before, after, stage):
-    return [name for name in SEVEN if before[stage][name] != after[stage][name]]
+    return [name for name in EVERY if before[stage][name] != after[stage][name]]
 
 
 def edit(root, file, old, new):
@@ -57,7 +57,7 @@ def test_editing_a_metric_changes_accuracy_and_no_checkpoint(copy):
     after = keys_of(copy)
     assert changed(before, after, "quantize") == []
     assert changed(before, after, "speed") == []
-    assert changed(before, after, "accuracy") == SEVEN
+    assert changed(before, after, "accuracy") == EVERY
 
 
 def test_editing_the_model_changes_reference_accuracy_and_speed_but_no_round_to_nearest_checkpoint(copy):
@@ -67,7 +67,7 @@ def test_editing_the_model_changes_reference_accuracy_and_speed_but_no_round_to_
     after = keys_of(copy)
     assert before["reference"] != after["reference"]
     assert changed(before, after, "quantize") == []
-    assert changed(before, after, "accuracy") == changed(before, after, "speed") == SEVEN
+    assert changed(before, after, "accuracy") == changed(before, after, "speed") == EVERY
 
 
 def append(root, file):
@@ -79,7 +79,7 @@ def test_editing_the_loader_of_weights_changes_every_checkpoint(copy):
     before = keys_of(copy)
     append(copy, "model/pretrained.py")
     after = keys_of(copy)
-    assert changed(before, after, "quantize") == SEVEN
+    assert changed(before, after, "quantize") == EVERY
     assert before["reference"] != after["reference"]
 
 

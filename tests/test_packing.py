@@ -54,6 +54,13 @@ def test_a_second_run_finds_the_first_ones_checkpoint(nano, tmp_path):
     assert Path(first.checkpoint).stat().st_mtime_ns == written
 
 
+def test_variants_that_are_only_run_differently_share_a_checkpoint(nano, tmp_path):
+    first, second = (make_checkpoint(nano, VARIANTS[name], tmp_path, "cpu") for name in ("fp32", "bf16_autocast"))
+    assert (first.cached, second.cached) == (False, True)
+    assert second.checkpoint == first.checkpoint
+    assert (first.variant, second.variant) == ("fp32", "bf16_autocast")
+
+
 def cut(data):
     return data[: len(data) // 2]
 

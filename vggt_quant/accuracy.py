@@ -9,6 +9,7 @@ from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
 from vggt_quant.reference import describe, load_outputs
 from vggt_quant.results import AccuracyResult, ImagesResult, ModelResult, QuantizeResult, ReferenceResult
+from vggt_quant.run_settings import DEFAULT, Run
 from vggt_quant.scene_results import SceneAccuracy, SceneImages, SceneReference, TensorError
 from vggt_quant.tensor_file import read_tensors
 from vggt_quant.truth import judge
@@ -17,17 +18,22 @@ log = logging.getLogger(__name__)
 
 
 def measure_accuracy(
-    model: ModelResult, images: ImagesResult, reference: ReferenceResult, packed: QuantizeResult, device: str
+    model: ModelResult,
+    images: ImagesResult,
+    reference: ReferenceResult,
+    packed: QuantizeResult,
+    device: str,
+    run: Run = DEFAULT,
 ) -> AccuracyResult:
     """Run the packed model on every scene and compare its outputs on the CPU with the reference and with the truth.
 
     Raises:
-        UnsupportedError: This device has no kernel for it.
+        UnsupportedError: This device has no kernel for it, or no such way to run.
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos or the reference.
     """
     place = run_device(packed.checkpoint, device)
-    engine = open_checkpoint(packed.checkpoint, place)
+    engine = open_checkpoint(packed.checkpoint, place, run)
     pairs = list(zip(images.scenes, reference.scenes, strict=True))
     scenes = [_measure_scene(engine, scene, fp32) for scene, fp32 in track(pairs, f"accuracy of {packed.variant}")]
     note = None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
@@ -36,6 +42,7 @@ def measure_accuracy(
         outcome="ok",
         error=None,
         label=model.label,
+        run=dataclasses.asdict(run),
         scenes=scenes,
         note=note,
         provenance=provenance(place),

@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from vggt_quant import machine
@@ -40,12 +41,12 @@ def quantize_code(variant: Variant) -> str:
 
 def accuracy_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into deviations."""
-    return sources("accuracy", *_formats(variant), *_method(variant))
+    return digest([asdict(variant.run), sources("accuracy", *_formats(variant), *_method(variant))])
 
 
 def speed_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into milliseconds."""
-    return sources("speed", *_formats(variant), *_method(variant))
+    return digest([asdict(variant.run), sources("speed", *_formats(variant), *_method(variant))])
 
 
 def reference_code() -> str:

@@ -28,7 +28,7 @@ def make_checkpoint(model: ModelResult, variant: Variant, cache: Path | str, dev
         OSError: The cache cannot be written.
     """
     key = keys.checkpoint_key(variant, [model.weights_sha256, model.config], device)
-    path = keys.cached(cache, "checkpoints", f"{variant.name}-{key}")
+    path = _place(keys.cached(cache, "checkpoints", f"{variant.name}-{key}"), key)
     stored = _find(path)
     made = stored or _make(model, variant, path, device)
     packed = set(checkpoint.read_manifest(path)["layers"])
@@ -42,6 +42,11 @@ def make_checkpoint(model: ModelResult, variant: Variant, cache: Path | str, dev
         checkpoint_bytes=path.stat().st_size,
         bytes_per_quantized_weight_disk=on_disk / made.quantized_parameters if packed else None,
     )
+
+
+def _place(path: Path, key: str) -> Path:
+    """Where a checkpoint lies or will lie; variants that differ in name or `run` only share the first one's."""
+    return next(iter(sorted(path.parent.glob(f"*-{key}{path.suffix}"))), path)
 
 
 def _find(path: Path) -> QuantizeResult | None:

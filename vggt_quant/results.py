@@ -145,6 +145,8 @@ class AccuracyResult:
     outcome: Outcome
     error: Error | None
     label: str
+    run: dict[str, Any] = field(default_factory=dict)
+    """How the checkpoint was run: the fields of `run_settings.Run`."""
     scenes: list[SceneAccuracy] = field(default_factory=list)
     note: str | None = None
     provenance: Provenance | None = None
@@ -157,6 +159,8 @@ class SpeedResult:
     variant: str
     outcome: Outcome
     error: Error | None
+    run: dict[str, Any] = field(default_factory=dict)
+    """How the checkpoint was run: the fields of `run_settings.Run`."""
     shape: list[int] = field(default_factory=list)
     compute_dtype: str | None = None
     kernels: dict[str, str] = field(default_factory=dict)

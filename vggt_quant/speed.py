@@ -9,7 +9,7 @@ A machine that works on something else meanwhile makes times worthless, so its s
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from vggt_quant.engine import Engine, open_checkpoint, run_device
 from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
 from vggt_quant.results import ImagesResult, QuantizeResult, SpeedResult
+from vggt_quant.run_settings import DEFAULT, Run
 from vggt_quant.tensor_file import read_tensors
 
 
@@ -39,18 +40,18 @@ QUIET_SHARE = 0.1
 """Others may use this share of the processors before a row says so."""
 
 
-def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> SpeedResult:
+def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run: Run = DEFAULT) -> SpeedResult:
     """Load the packed model, warm it up, and time its forward pass on the photos of the first scene.
 
     Raises:
-        UnsupportedError: This device has no kernel for it.
+        UnsupportedError: This device has no kernel for it, or no such way to run.
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos.
     """
     place = run_device(packed.checkpoint, device)
     resident_before = machine.resident_bytes()
     started = time.perf_counter()
-    engine = open_checkpoint(packed.checkpoint, place)
+    engine = open_checkpoint(packed.checkpoint, place, run)
     engine.synchronize()
     load_seconds = time.perf_counter() - started
     images_N3HW = read_tensors(images.scenes[0].path, place)["images"]
@@ -61,6 +62,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str) -> 
         variant=packed.variant,
         outcome="ok",
         error=None,
+        run=asdict(run),
         shape=list(images_N3HW.shape),
         compute_dtype=engine.compute_dtype,
         kernels=engine.kernels,

@@ -27,6 +27,7 @@ from vggt_quant.results import (
     SpeedResult,
     read,
 )
+from vggt_quant.run_settings import DEFAULT, Run
 from vggt_quant.typed_json import build
 from vggt_quant.variants import find_variant
 
@@ -82,7 +83,7 @@ def accuracy(args: Namespace) -> AccuracyResult:
     try:
         with _photos(args, source.config) as photos:
             fp32 = made or reference_stage.make_reference(source, photos, args.cache, device)
-            return accuracy_stage.measure_accuracy(source, photos, fp32, packed, device)
+            return accuracy_stage.measure_accuracy(source, photos, fp32, packed, device, _run(args))
     except UnsupportedError as reason:
         error = _unsupported("accuracy", reason)
         return AccuracyResult(variant=packed.variant, outcome="unsupported", error=error, label=source.label)
@@ -96,7 +97,7 @@ def speed(args: Namespace) -> SpeedResult:
     try:
         config = checkpoint.read_manifest(packed.checkpoint)["model"]["config"]
         with _photos(args, config, max_scenes=1) as photos:
-            result = speed_stage.measure_speed(photos, packed, device)
+            result = speed_stage.measure_speed(photos, packed, device, _run(args))
     except UnsupportedError as reason:
         return SpeedResult(variant=packed.variant, outcome="unsupported", error=_unsupported("speed", reason))
     log.info("%.1f ms median of %d", result.latency_ms_median, len(result.latencies_ms))
@@ -149,6 +150,11 @@ def _packed(args: Namespace) -> QuantizeResult:
     manifest = checkpoint.read_manifest(path)
     stored = build(QuantizeResult, manifest["result"])
     return dataclasses.replace(stored, checkpoint=str(path.absolute()), checkpoint_bytes=path.stat().st_size)
+
+
+def _run(args: Namespace) -> Run:
+    """How to run a checkpoint: as its variant says; without one, by the default."""
+    return find_variant(args.variant, args.variants).run if args.variant else DEFAULT
 
 
 def _expect_cached(file: str, result: Path) -> None:

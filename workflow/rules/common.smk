@@ -82,11 +82,11 @@ def read_variants(path):
 
 
 def chosen_variants(variants, names):
-    """The variants to compare, in the order asked for."""
+    """The variants to compare, in the order asked for; where none is, all but those with `default: false`."""
     unknown = [name for name in names or [] if name not in variants]
     if unknown:
         raise WorkflowError(f"There is no variant {', '.join(unknown)}; {VARIANTS_FILE} has {', '.join(variants)}.")
-    return {name: variants[name] for name in names or variants}
+    return {name: variants[name] for name in names or variants if names or variants[name].get("default", True)}
 
 
 def ask_for_keys():

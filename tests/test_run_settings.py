@@ -1,0 +1,67 @@
+"""How a checkpoint is run: from the variants file through the stages, the keys and the workflow."""
+
+import dataclasses
+
+import pytest
+from small_run import photos
+from workflow_project import Project
+
+from vggt_quant import cli, keys
+from vggt_quant.engine import UnsupportedError
+from vggt_quant.inputs import prepare_model
+from vggt_quant.packing import make_checkpoint
+from vggt_quant.results import AccuracyResult, SpeedResult, read, write
+from vggt_quant.run_settings import Run
+from vggt_quant.speed import measure_speed
+from vggt_quant.variants import load_variants
+
+VARIANTS = load_variants()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with images.json and the packed fp32 checkpoint's result."""
+    folder = tmp_path_factory.mktemp("run")
+    write(photos(folder), folder / "images.json")
+    write(make_checkpoint(prepare_model("nano-random"), VARIANTS["fp32"], folder, "cpu"), folder / "packed.json")
+    return folder
+
+
+@pytest.mark.parametrize(("variant", "way"), [("tf32", "TF32"), ("bf16_autocast", "bfloat16 autocast")])
+@pytest.mark.parametrize(("stage", "kind"), [("speed", SpeedResult), ("accuracy", AccuracyResult)])
+def test_a_way_to_run_that_the_cpu_lacks_is_a_result_with_its_reason(run, tmp_path, stage, kind, variant, way):
+    words = [stage, "--images", str(run / "images.json"), "--packed", str(run / "packed.json"), "--variant", variant]
+    words += ["--device", "cpu", "--out", str(tmp_path / "result.json")]
+    if stage == "accuracy":
+        words += ["--model", "nano-random", "--cache", str(tmp_path)]
+    assert cli.main(words) == 0
+    result = read(kind, tmp_path / "result.json")
+    assert result.outcome == "unsupported"
+    assert result.error.message == f"{way} runs on cuda only, not on cpu."
+
+
+def test_a_result_says_how_its_checkpoint_was_run(run, tmp_path):
+    words = ["speed", "--images", str(run / "images.json"), "--packed", str(run / "packed.json"), "--variant", "fp32"]
+    assert cli.main([*words, "--device", "cpu", "--out", str(tmp_path / "result.json")]) == 0
+    assert read(SpeedResult, tmp_path / "result.json").run == dataclasses.asdict(VARIANTS["fp32"].run)
+
+
+def test_a_measurement_without_a_variant_runs_as_it_is_told(tmp_path):
+    packed = make_checkpoint(prepare_model("nano-random"), VARIANTS["fp32"], tmp_path, "cpu")
+    with pytest.raises(UnsupportedError, match="TF32"):
+        measure_speed(photos(tmp_path), packed, "cpu", Run(engine="plain", tf32=True))
+
+
+def test_how_a_variant_is_run_is_in_the_keys_of_what_is_measured_and_in_no_checkpoints():
+    plain = dataclasses.replace(VARIANTS["bf16"], run=Run(engine="plain"))
+    before, after = (keys.stage_codes({"bf16": variant}, "cpu") for variant in (VARIANTS["bf16"], plain))
+    assert {stage for stage in before if before[stage] != after[stage]} == {"accuracy", "speed"}
+
+
+@pytest.mark.workflow
+def test_the_workflow_leaves_out_what_is_no_default_until_it_is_named(tmp_path):
+    cast = {"method": "cast", "dtype": "float32"}
+    other = {**cast, "run": {"engine": "plain", "tf32": True}, "default": False}
+    project = Project(tmp_path, {"fp32": cast, "tf32": other})
+    assert "speed_fp32" in project.would_run() and "speed_tf32" not in project.would_run()
+    assert "speed_tf32" in project.would_run("--config", "methods=[tf32]")
