@@ -193,6 +193,8 @@ def test_every_gpu_of_the_list_has_a_price_with_date_and_source():
         ({"volume": {**POD["volume"], "size": 5}}, "5 GB is impossible"),
         ({"volume": {"name": "x", "size": 50}}, "volume.dataCenter is missing"),
         ({"volume": {**POD["volume"], "mount": "/"}}, "volume.mount is unknown"),
+        ({"volume": {**POD["volume"], "path": "workspace"}}, "volume.path is 'workspace'"),
+        ({"volume": {**POD["volume"], "path": "/"}}, "volume.path is '/'"),
         ({"volume": None}, "volume is None"),
     ],
 )
@@ -209,7 +211,13 @@ def test_a_missing_key_in_pod_json_is_named(client, tmp_path, key):
     assert outcome.code == 2 and f"{key} is missing" in outcome.err
 
 
-@pytest.mark.parametrize("content", ["{", "[]", None, '{"image": "x"}', '{"name": "x"}', '{"name": 1, "image": "x"}'])
+NAMED = '{"name": "x", "image": "y", '
+BROKEN = ["{", "[]", None, '{"image": "x"}', '{"name": "x"}', '{"name": 1, "image": "x"}']
+
+
+@pytest.mark.parametrize(
+    "content", [*BROKEN, NAMED + '"env": []}', NAMED + '"env": {"A": 1}}', NAMED + '"disk": "40"}']
+)
 def test_a_broken_template_file_is_named(client, tmp_path, content):
     path = tmp_path / "template.json"
     if content is not None:
