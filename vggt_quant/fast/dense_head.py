@@ -1,0 +1,124 @@
+"""A dense head on maps with channels innermost (NHWC), its elementwise work inside few kernels.
+
+What is rearranged, without changing the function: the 1x1 convolution of a fusion block comes before the resize, where
+the map is four times smaller (both are linear, and the weights of a resize sum to one); the bias of `output_conv1`
+is added after the resize; transposed convolutions whose stride is their kernel are matrix products; the last 1x1
+convolution and the activation share a kernel. A level is only ever read through a ReLU, which its convolution includes.
+
+Legend: F frames of a chunk, N patches, K token width, h w and H W map sizes, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vggt_quant.kernels import maps, rows
+from vggt_quant.model.dpt_head import DPTHead, FusionBlock, ResidualConvUnit, plane_code
+from vggt_quant.model.layers import TableCache
+
+FRAMES_PER_CHUNK = 8
+
+
+class FastDenseHead:
+    """A `DPTHead` that ends in logits, with their activation."""
+
+    def __init__(self, head: DPTHead, activation: str, codes: TableCache) -> None:
+        self.head, self.activation, self.codes = head.to(memory_format=torch.channels_last), activation, codes
+        self.grow = [_as_matrix(layer) for layer in head.resize_layers[:2]]
+
+    def run(self, kept: dict[int, Tensor], num_special: int, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Tokens [S, P, K] by aggregator layer to values [S, H, W, V] and confidences [S, H, W], float32."""
+        levels = [kept[layer][:, num_special:] for layer in self.head.layers]
+        frames, outputs = len(levels[0]), self.head.scratch.output_conv2[2].out_channels
+        values = levels[0].new_empty(frames, *image_size, outputs - 1, dtype=torch.float32)
+        confidence = values.new_empty(frames, *image_size)
+        for start in range(0, frames, FRAMES_PER_CHUNK):
+            chunk = slice(start, start + FRAMES_PER_CHUNK)
+            self._chunk([level[chunk] for level in levels], image_size, values[chunk], confidence[chunk])
+        return values, confidence
+
+    def _chunk(self, levels_FNK: list[Tensor], image_size: tuple[int, int], values: Tensor, confidence: Tensor) -> None:
+        scratch = self.head.scratch
+        levels = [self._level(i, level_FNK, image_size) for i, level_FNK in enumerate(levels_FNK)]
+        hidden = _conv(self._fuse(levels), scratch.output_conv1)
+        hidden = maps.resize(hidden, image_size, scratch.output_conv1.bias, self._code(hidden, image_size, image_size))
+        inner, _, outer = scratch.output_conv2
+        weight_OC = outer.weight.flatten(1)
+        hidden = _conv(hidden, inner)
+        maps.dense_output(hidden, inner.bias, weight_OC, outer.bias, self.activation, values, confidence)
+
+    def _level(self, level: int, tokens_FNK: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """ReLU of a level [F, h, w, C]."""
+        grid = [side // self.head.patch_size for side in image_size]
+        norm, project = self.head.norm, self.head.projects[level]
+        tokens_MK = rows.layer_norm(tokens_FNK, norm.weight, norm.bias, norm.eps, "bfloat16")
+        x_FhwC = functional.linear(tokens_MK, project.weight.flatten(1), project.bias).view(
+            -1, *grid, project.out_channels
+        )
+        x_FhwC += self._code(x_FhwC, tuple(grid), image_size)
+        if level < 2:
+            x_FhwC = _grow(x_FhwC, self.grow[level], self.head.resize_layers[level])
+        elif level == 3:
+            x_FhwC = _conv(x_FhwC, self.head.resize_layers[3], with_bias=True)
+        return _conv_relu(x_FhwC, getattr(self.head.scratch, f"layer{level + 1}_rn"))
+
+    def _fuse(self, levels: list[Tensor]) -> Tensor:
+        """Coarse to fine; each block grows to the next finer level's size, the last one to twice the finest."""
+        scratch, (height, width) = self.head.scratch, levels[0].shape[1:3]
+        sizes = [(2 * height, 2 * width)] + [tuple(level.shape[1:3]) for level in levels[:3]]
+        x = _fusion(scratch.refinenet4, levels[3], sizes[3])
+        for block, level, size in zip((3, 2, 1), (2, 1, 0), (sizes[2], sizes[1], sizes[0]), strict=True):
+            fusion = getattr(scratch, f"refinenet{block}")
+            x = _fusion(fusion, _residual_unit(fusion.resConfUnit1, levels[level], x, relu=True), size)
+        return x
+
+    def _code(self, like: Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> Tensor | None:
+        if not self.head.plane_codes:
+            return None
+        channels, aspect = like.shape[-1], image_size[1] / image_size[0]
+        key = (channels, *size, aspect)
+        return self.codes.get(key, like, lambda: plane_code(channels, *size, aspect).permute(1, 2, 0).contiguous())
+
+
+def _fusion(block: FusionBlock, relu_FhwC: Tensor, size: tuple[int, int]) -> Tensor:
+    """The second half of a fusion block, from the ReLU of what its first half summed."""
+    refined = _residual_unit(block.resConfUnit2, relu_FhwC, None, relu=False)
+    mixed = functional.linear(refined, block.out_conv.weight.flatten(1), block.out_conv.bias)
+    return maps.resize(mixed, size)
+
+
+def _residual_unit(unit: ResidualConvUnit, relu_FhwC: Tensor, other: Tensor | None, *, relu: bool) -> Tensor:
+    """The unit's output, plus `other`, then perhaps ReLU; from the ReLU of its input."""
+    change = _conv(_conv_relu(relu_FhwC, unit.conv1), unit.conv2)
+    return maps.finish(change, unit.conv2.bias, relu=relu, first=relu_FhwC, second=other)
+
+
+def _conv(x_FhwC: Tensor, conv: nn.Conv2d, *, with_bias: bool = False) -> Tensor:
+    bias = conv.bias if with_bias else None
+    x = x_FhwC.permute(0, 3, 1, 2)
+    return functional.conv2d(x, conv.weight, bias, conv.stride, conv.padding).permute(0, 2, 3, 1)
+
+
+def _conv_relu(x_FhwC: Tensor, conv: nn.Conv2d) -> Tensor:
+    """CuDNN adds bias and ReLU for nothing; after a plain convolution they take half as long as it."""
+    x = x_FhwC.permute(0, 3, 1, 2)
+    if x.is_cuda:
+        y = torch.cudnn_convolution_relu(x, conv.weight, conv.bias, conv.stride, conv.padding, (1, 1), 1)
+    else:
+        y = functional.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding).relu()
+    return y.permute(0, 2, 3, 1)
+
+
+def _as_matrix(layer: nn.ConvTranspose2d) -> Tensor:
+    """Weight [C, c, k, k] of a transposed convolution whose stride is its kernel, as a Linear's [k k c, C]."""
+    assert layer.kernel_size == layer.stride, layer
+    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+
+
+def _grow(x_FhwC: Tensor, matrix: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+    """Each pixel becomes k x k pixels."""
+    k, (frames, height, width, _) = layer.kernel_size[0], x_FhwC.shape
+    pixels = functional.linear(x_FhwC, matrix).view(frames, height, width, k, k, -1)
+    return (pixels + layer.bias).permute(0, 1, 3, 2, 4, 5).reshape(frames, height * k, width * k, -1)

@@ -1,0 +1,57 @@
+"""A pass replayed as one CUDA graph, where launching its kernels would take longer than running them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Outputs = dict[str, Tensor | list[Tensor]]
+
+MOST_TOKENS = 20_000
+"""Passes of more patch tokens keep the GPU busy without a graph, which would only hold memory."""
+
+
+class GraphedPass:
+    """Calls `run(images)`, or replays what it did for images of that shape; holds the graph of the last shape."""
+
+    def __init__(self, run: Callable[[Tensor], Outputs], patch_size: int) -> None:
+        self.run, self.patch_size = run, patch_size
+        self.shape: torch.Size | None = None
+
+    def __call__(self, images_S3HW: Tensor) -> Outputs:
+        """The outputs, the caller's to keep."""
+        if images_S3HW.numel() // (3 * self.patch_size**2) > MOST_TOKENS:
+            self._forget()
+            return self.run(images_S3HW)
+        if images_S3HW.shape != self.shape:
+            self._capture(images_S3HW)
+        self.images.copy_(images_S3HW)
+        self.graph.replay()
+        return _copy(self.outputs)
+
+    def _forget(self) -> None:
+        self.shape = self.graph = self.outputs = self.images = None
+
+    def _capture(self, images_S3HW: Tensor) -> None:
+        self._forget()
+        torch.cuda.empty_cache()
+        self.images = images_S3HW.float().clone()
+        # Libraries choose kernels and compile at a first call, which a capture does not allow.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self.run(self.images)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.outputs = self.run(self.images)
+        self.shape = images_S3HW.shape
+
+
+def _copy(outputs: Outputs) -> Outputs:
+    return {
+        name: [tensor.clone() for tensor in value] if isinstance(value, list) else value.clone()
+        for name, value in outputs.items()
+    }

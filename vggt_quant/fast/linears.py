@@ -1,0 +1,57 @@
+"""What the blocks see of a Linear, packed or not: the operand it multiplies, and the product."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vggt_quant.kernels.rows import Kind, Operand, quantize
+
+
+class Multiplier(Protocol):
+    """A Linear on an operand of its kind."""
+
+    operand: Kind
+
+    def multiply(self, operand: Operand) -> Tensor:
+        """[M, K] of that kind to bfloat16 [M, N], with the bias."""
+
+
+class Dense:
+    """A bfloat16 Linear, by cuBLAS."""
+
+    operand: Kind = "bfloat16"
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self.linear = linear
+
+    def multiply(self, operand: Tensor) -> Tensor:
+        """[M, K] to [M, N]."""
+        return functional.linear(operand, self.linear.weight, self.linear.bias)
+
+
+class Plain:
+    """Any other module that maps the last dimension: it is called as it is."""
+
+    operand: Kind = "bfloat16"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def multiply(self, operand: Tensor) -> Tensor:
+        """[M, K] to [M, N]."""
+        return self.module(operand)
+
+
+def multiplier(module: nn.Module) -> Multiplier:
+    """The view of a Linear or of a packed layer."""
+    if type(module) is nn.Linear:
+        return Dense(module)
+    return module if hasattr(module, "multiply") else Plain(module)
+
+
+def multiply(module: Multiplier, x_MK: Tensor) -> Tensor:
+    """Multiply bfloat16 rows that no producer has prepared."""
+    return module.multiply(quantize(x_MK, module.operand))

@@ -1,0 +1,130 @@
+"""What stands between the convolutions of a dense head, on maps whose channels lie innermost (NHWC).
+
+Legend: F frames, h w and H W map sizes, C channels, O output channels.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+PIXELS = 32
+"""Pixels per program."""
+
+
+@triton.jit
+def _resize(x, bias, code, out, pixels, h, w, H, W, step_y, step_x, C: tl.constexpr, BLOCK: tl.constexpr):
+    pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    c = tl.arange(0, C)[None, :]
+    inside = (pixel < pixels)[:, None]
+    frame, y, x_column = pixel // (H * W), pixel // W % H, pixel % W
+    at_y, at_x = y.to(tl.float32) * step_y, x_column.to(tl.float32) * step_x
+    top, left = tl.minimum(at_y.to(tl.int32), h - 1), tl.minimum(at_x.to(tl.int32), w - 1)
+    bottom, right = tl.minimum(top + 1, h - 1), tl.minimum(left + 1, w - 1)
+    down, along = (at_y - top.to(tl.float32))[:, None], (at_x - left.to(tl.float32))[:, None]
+    upper, lower = (frame * h + top) * w, (frame * h + bottom) * w
+    a = tl.load(x + (upper + left)[:, None] * C + c, inside, 0.0).to(tl.float32)
+    b = tl.load(x + (upper + right)[:, None] * C + c, inside, 0.0).to(tl.float32)
+    d = tl.load(x + (lower + left)[:, None] * C + c, inside, 0.0).to(tl.float32)
+    e = tl.load(x + (lower + right)[:, None] * C + c, inside, 0.0).to(tl.float32)
+    first, second = a + along * (b - a), d + along * (e - d)
+    value = first + down * (second - first)
+    if bias is not None:
+        value += tl.load(bias + c).to(tl.float32)
+    if code is not None:
+        value += tl.load(code + (pixel % (H * W))[:, None] * C + c, inside, 0.0).to(tl.float32)
+    tl.store(out + pixel[:, None] * C + c, value.to(out.dtype.element_ty), inside)
+
+
+def resize(
+    x_FhwC: Tensor, size: tuple[int, int], bias_C: Tensor | None = None, code_HWC: Tensor | None = None
+) -> Tensor:
+    """Bilinear with corner pixels on corner pixels, plus a bias and a code of the plane: [F, H, W, C]."""
+    frames, h, w, channels = x_FhwC.shape
+    out = x_FhwC.new_empty(frames, *size, channels)
+    pixels = frames * size[0] * size[1]
+    steps = [(small - 1) / (large - 1) if large > 1 else 0.0 for small, large in zip((h, w), size, strict=True)]
+    _resize[(triton.cdiv(pixels, PIXELS),)](
+        x_FhwC.contiguous(), bias_C, code_HWC, out, pixels, h, w, *size, *steps, C=channels, BLOCK=PIXELS, num_warps=4
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _finish(x, bias, first, second, out, total, RELU: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < total
+    y = tl.load(x + place, inside, 0.0).to(tl.float32)
+    if bias is not None:
+        y += tl.load(bias + place % C).to(tl.float32)
+    if first is not None:
+        y += tl.load(first + place, inside, 0.0).to(tl.float32)
+    if second is not None:
+        y += tl.load(second + place, inside, 0.0).to(tl.float32)
+    if RELU:
+        y = tl.maximum(y, 0.0)
+    tl.store(out + place, y.to(out.dtype.element_ty), inside)
+
+
+def finish(
+    x_FHWC: Tensor, bias_C: Tensor | None, *, relu: bool, first: Tensor | None = None, second: Tensor | None = None
+) -> Tensor:
+    """X + bias + first + second, then perhaps ReLU, written over `x_FHWC`, which is returned."""
+    assert x_FHWC.is_contiguous(), x_FHWC.stride()
+    total, block = x_FHWC.numel(), 2048
+    _finish[(triton.cdiv(total, block),)](
+        x_FHWC, bias_C, first, second, x_FHWC, total, RELU=relu, C=x_FHWC.shape[-1], BLOCK=block, num_warps=8
+    )
+    return x_FHWC
+
+
+@triton.jit
+def _dense_output(
+    x, inner_bias, weight, bias, values, confidence, pixels, C: tl.constexpr, O: tl.constexpr, KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    c, inside = tl.arange(0, C), pixel < pixels
+    hidden = tl.load(x + pixel[:, None] * C + c[None, :], inside[:, None], 0.0).to(tl.float32)
+    hidden = tl.maximum(hidden + tl.load(inner_bias + c).to(tl.float32)[None, :], 0.0)
+    for o in tl.static_range(O):
+        row = tl.load(weight + o * C + c).to(tl.float32)
+        y = tl.sum(hidden * row[None, :], 1) + tl.load(bias + o).to(tl.float32)
+        if o == O - 1:
+            tl.store(confidence + pixel, 1.0 + tl.exp(y), inside)
+        elif KIND == "exp":
+            tl.store(values + pixel * (O - 1) + o, tl.exp(y), inside)
+        else:
+            # expm1 of small values by its series: exp(y) - 1 would lose their digits.
+            size = tl.abs(y)
+            grown = tl.where(size < 0.03, size + 0.5 * size * size + size * size * size / 6, tl.exp(size) - 1)
+            tl.store(values + pixel * (O - 1) + o, tl.where(y < 0, -grown, grown), inside)
+
+
+def dense_output(
+    x_FHWC: Tensor,
+    inner_bias_C: Tensor,
+    weight_OC: Tensor,
+    bias_O: Tensor,
+    activation: str,
+    values_FHWV: Tensor,
+    confidence_FHW: Tensor,
+) -> None:
+    """The end of a dense head: bias and ReLU of the last 3x3 convolution, the 1x1 one, and the activation.
+
+    Args:
+        x_FHWC: the 3x3 convolution's output, without its bias.
+        inner_bias_C: that bias.
+        weight_OC: the 1x1 convolution; the last output is the confidence.
+        bias_O: its bias.
+        activation: "exp", or "inv_log" for sign(y) * expm1(|y|).
+        values_FHWV: where the values go, float32, V = O - 1.
+        confidence_FHW: where the confidences go, float32.
+    """
+    outputs, pixels, block = weight_OC.shape[0], confidence_FHW.numel(), 128
+    assert values_FHWV.is_contiguous() and confidence_FHW.is_contiguous()
+    _dense_output[(triton.cdiv(pixels, block),)](
+        x_FHWC, inner_bias_C, weight_OC, bias_O, values_FHWV, confidence_FHW, pixels, C=x_FHWC.shape[-1], O=outputs,
+        KIND=activation, BLOCK=block, num_warps=4,
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Producers: what makes the operand of a matrix product, with the quantization to 8 bits inside.
+
+Layer norm, GELU or nothing is applied to each row (a token), and the row leaves as bfloat16 or as 8-bit values with a
+scale of its own, chosen from the row as it is now ("dynamic, per token"). One pass over memory either way.
+
+Legend: M tokens, K width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vggt_quant.kernels import cast
+
+Kind = Literal["bfloat16", "int8", "int8_asymmetric", "float8"]
+"""What a matrix product takes: bfloat16 [M, K], or `Rows` of int8 (with or without zero points) or float8 e4m3."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """8-bit activations: row m stands for (values - zero) * scale."""
+
+    values_MK: Tensor
+    scale_M: Tensor
+    zero_M: Tensor | None = None
+    norm_M: Tensor | None = None
+    """Euclidean norm of each row; bounds what a product with it can reach. float8 only."""
+
+
+Operand = Tensor | Rows
+
+
+@triton.jit
+def _produce(
+    x, update, gamma, weight, bias, out, scale, zero, norm, frame_rows, frame_stride, row_stride, K, eps,
+    STEP: tl.constexpr, KIND: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, WIDTH)
+    inside = columns < K
+    place = row // frame_rows * frame_stride + row % frame_rows * row_stride
+    y = tl.load(x + place + columns, inside, 0.0).to(tl.float32)
+    if update is not None:
+        change = tl.load(update + row * K + columns, inside, 0.0).to(tl.float32)
+        y += change * tl.load(gamma + columns, inside, 0.0).to(tl.float32)
+        tl.store(x + place + columns, y.to(x.dtype.element_ty), inside)
+    if STEP == "layer_norm":
+        centred = tl.where(inside, y - tl.sum(y, 0) / K, 0.0)
+        y = centred * tl.rsqrt(tl.sum(centred * centred, 0) / K + eps)
+        y *= tl.load(weight + columns, inside, 0.0).to(tl.float32)
+        y += tl.load(bias + columns, inside, 0.0).to(tl.float32)
+    elif STEP == "gelu":
+        y = cast.gelu(y)
+    if KIND == "int8":
+        s = tl.maximum(tl.max(tl.abs(y), 0) / 127.0, 1e-30)
+        y = cast.nearest(y / s)
+        tl.store(scale + row, s)
+    elif KIND == "int8_asymmetric":
+        low, high = tl.minimum(tl.min(y, 0), 0.0), tl.maximum(tl.max(y, 0), 0.0)
+        s = tl.maximum((high - low) / 255.0, 1e-30)
+        z = cast.nearest(-128.0 - low / s)
+        y = tl.minimum(tl.maximum(cast.nearest(y / s) + z, -128.0), 127.0)
+        tl.store(scale + row, s)
+        tl.store(zero + row, z)
+    elif KIND == "float8":
+        s = tl.maximum(tl.max(tl.abs(y), 0) / 448.0, 1e-30)
+        tl.store(norm + row, tl.sqrt(tl.sum(y * y, 0)))
+        tl.store(scale + row, s)
+        tl.store(out + row * K + columns, cast.to_float8(y / s), inside)
+    if KIND != "float8":
+        tl.store(out + row * K + columns, y.to(out.dtype.element_ty), inside)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What a sublayer adds to the residual stream: change * gamma."""
+
+    change_MK: Tensor
+    gamma_K: Tensor
+
+
+def layer_norm(
+    x_FNK: Tensor, weight_K: Tensor, bias_K: Tensor, eps: float, kind: Kind, update: Update | None = None
+) -> Operand:
+    """Layer norm of each token of [M, K] or [F, N, K] in float32, after `update` was added to `x` in place."""
+    return _run(x_FNK, kind, "layer_norm", update, weight_K, bias_K, eps)
+
+
+def gelu(x_MK: Tensor, kind: Kind) -> Operand:
+    """Exact GELU of each value."""
+    return _run(x_MK, kind, "gelu")
+
+
+def quantize(x_MK: Tensor, kind: Kind) -> Operand:
+    """The rows as they are."""
+    return x_MK if kind == "bfloat16" else _run(x_MK, kind, "none")
+
+
+def _run(
+    x: Tensor,
+    kind: Kind,
+    step: str,
+    update: Update | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 0.0,
+) -> Operand:
+    frames_FNK = x if x.ndim == 3 else x.unsqueeze(0)
+    frames, rows, width = frames_FNK.shape
+    assert frames_FNK.stride(2) == 1, frames_FNK.stride()
+    m = frames * rows
+    out = x.new_empty(m, width, dtype=_DTYPES[kind])
+    floats = {name: x.new_empty(m, dtype=torch.float32) for name in _EXTRAS[kind]}
+    block = triton.next_power_of_2(width)
+    _produce[(m,)](
+        frames_FNK, update and update.change_MK, update and update.gamma_K, weight, bias, out, floats.get("scale_M"), floats.get("zero_M"), floats.get("norm_M"),
+        rows, frames_FNK.stride(0), frames_FNK.stride(1), width, eps, STEP=step, KIND=kind, WIDTH=block,
+        num_warps=min(8, max(1, block // 256)),
+    )  # fmt: skip
+    return out if kind == "bfloat16" else Rows(values_MK=out, **floats)
+
+
+_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "int8_asymmetric": torch.int8, "float8": cast.FLOAT8}
+_EXTRAS = {
+    "bfloat16": (),
+    "int8": ("scale_M",),
+    "int8_asymmetric": ("scale_M", "zero_M"),
+    "float8": ("scale_M", "norm_M"),
+}
