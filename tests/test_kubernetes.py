@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import cluster_tools
 import pytest
 from kubernetes_server import kubernetes_server
-from processes import install_driver
 from workflow_project import Project, said
 
 pytestmark = pytest.mark.workflow
@@ -24,7 +23,10 @@ def plain(command):
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory):
-    """The job quantize_bf16 of a run on Kubernetes whose model is already on S3, and the secret of the run."""
+    """The job quantize_bf16 of a run on Kubernetes whose model is already on S3, and the secret of the run.
+
+    `device: cuda` on a machine without a GPU, as laptops and login nodes are.
+    """
     if reason := cluster_tools.missing(
         "snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_s3", "moto", "flask_cors"
     ):
@@ -40,7 +42,7 @@ def sent(tmp_path_factory):
             *("--kubernetes-persistent-volumes", "vggt-cache:/cache", "--seconds-between-status-checks", "1"),
             *("--", "quantize_bf16"),
             **environment,
-            PATH=install_driver(folder / "bin"),
+            CUDA_VISIBLE_DEVICES="",
             KUBECONFIG=server.kubeconfig(folder / "kubeconfig"),
         )
     assert len(server.jobs) == 1, said(process)

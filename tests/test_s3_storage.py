@@ -13,33 +13,37 @@ BUCKET = "volume"
 KEEP = "keep/this-object-keeps-the-bucket"
 
 
-def run_on_s3(project, folder, environment):
-    folder.mkdir()
-    words = [
-        "--cores",
-        "2",
-        "--default-storage-provider",
-        "s3",
-        "--default-storage-prefix",
-        f"s3://{BUCKET}/runs/first",
-    ]
-    return cluster_tools.snakemake(project, *words, cwd=folder, **environment)
+def run_on_s3(project, folder, environment, *more):
+    folder.mkdir(exist_ok=True)
+    storage = ["--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{BUCKET}/runs/first"]
+    return cluster_tools.snakemake(project, "--cores", "2", *storage, *more, cwd=folder, **environment)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run in one empty folder, the same run in another one."""
+    """A run in one empty folder, the same run in another one, and there one step again without and with the cache."""
     if reason := cluster_tools.missing("snakemake_storage_plugin_s3", "moto", "flask_cors"):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("s3")
-    project = Project(folder, {"fp32": {"method": "cast", "dtype": "float32"}}, device="cpu")
+    volume = folder / "volume"
+    project = Project(folder, {"fp32": {"method": "cast", "dtype": "float32"}}, device="cpu", cache_dir=str(volume))
+    again = ["--forcerun", "accuracy_fp32", "--", "accuracy_fp32"]
     with cluster_tools.s3_server() as environment:
         cluster_tools.put(environment, BUCKET, KEEP, "")
         first = run_on_s3(project, folder / "here", environment)
         stored = cluster_tools.objects(environment, BUCKET)
         second = run_on_s3(project, folder / "elsewhere", environment)
         after = cluster_tools.objects(environment, BUCKET)
-    return SimpleNamespace(first=first, second=second, stored=stored, after=after, folder=folder)
+        volume.rename(folder / "lost")
+        without = run_on_s3(project, folder / "elsewhere", environment, *again)
+        (log,) = folder.glob("elsewhere/.snakemake/storage/**/logs/accuracy_fp32.log")
+        why = log.read_text()
+        (folder / "lost").rename(volume)
+        with_cache = run_on_s3(project, folder / "elsewhere", environment, *again)
+    return SimpleNamespace(
+        **{"first": first, "second": second, "without": without, "why": why, "with_cache": with_cache},
+        **{"stored": stored, "after": after, "folder": folder, "volume": volume},
+    )
 
 
 def test_a_run_leaves_results_tensors_logs_and_report_on_s3(runs):
@@ -58,3 +62,23 @@ def test_a_run_in_an_empty_folder_recomputes_nothing(runs):
     assert rules(runs.second) == set()
     assert "Nothing to be done" in said(runs.second)
     assert runs.after == runs.stored
+
+
+def test_checkpoints_and_fp32_outputs_lie_in_the_cache_and_never_on_s3(runs):
+    """On S3 are the photos' tensors; what is in the cache, by kind, is not."""
+    kinds = {file.parent.name for file in runs.volume.rglob("*.safetensors")}
+    assert kinds == {"checkpoints", "reference"}
+    tensors = {name for name in runs.stored if name.endswith(".safetensors")}
+    assert tensors
+    assert all("/images_prepared/" in name or "/calibration_prepared/" in name for name in tensors)
+
+
+def test_a_step_that_needs_a_lost_cache_says_which_file_is_gone(runs):
+    assert runs.without.returncode == 1
+    assert f"The cached file {runs.volume}/" in runs.why
+    assert "is gone; delete " in runs.why
+
+
+def test_with_the_volume_of_the_cache_that_step_runs_anywhere(runs):
+    assert runs.with_cache.returncode == 0, said(runs.with_cache)
+    assert rules(runs.with_cache) == {"accuracy_fp32"}

@@ -1,10 +1,12 @@
 """The workflow on a real Slurm of one node: a variant fails alone, and the next call repeats only that one."""
 
+import subprocess
 from types import SimpleNamespace
 
 import cluster_tools
 import pytest
 import slurm_node
+import yaml
 from workflow_project import Project, rules, said
 
 from vggt_quant.results import ComparisonReport, read
@@ -33,9 +35,36 @@ def run_on_slurm(project):
     )
 
 
+def own_profile(folder):
+    """A folder as people with a cluster write it: the package's profile, and what their cluster needs."""
+    settings = yaml.safe_load((folder / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    settings |= {"latency-wait": 5, "slurm-init-seconds-before-status-checks": 2, "slurm-no-account": True}
+    settings["default-resources"] = {"mem_mb": 1500, "runtime": 5, "slurm_partition": "gpu"}
+    (folder / "mine").mkdir()
+    (folder / "mine" / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def compare(project, profile, *more):
+    words = ["--model-name", "nano-random", "--image-folder", str(project.scenes), "--methods", "bf16"]
+    return subprocess.run(
+        [cluster_tools.PYTHON, "-P", "-m", "vggt_quant", "compare", *words, "--workflow-profile", profile, *more],
+        **{"cwd": project.root, "env": project.environment(OMP_NUM_THREADS="1"), "capture_output": True, "text": True},
+    )
+
+
+def compare_by_slurm(project):
+    """A comparison of this machine, one of whose results is made anew: Slurm's part takes seconds a job."""
+    own_profile(project.root)
+    words = ["--device", "cpu", "--output-dir", "out"]
+    here = compare(project, "default", *words)
+    assert here.returncode == 0, said(here)
+    (project.root / "out" / "speed" / "bf16.json").unlink()
+    return compare(project, "mine", *words)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run with a method that fails, and the next call after it was mended."""
+    """A run with a method that fails, the next call after it was mended, and `compare` by the same engine."""
     if reason := slurm_node.missing() or cluster_tools.missing("snakemake_executor_plugin_slurm"):
         pytest.skip(reason)
     variants = {**GOOD, "broken": {"method": "raises"}}
@@ -50,9 +79,13 @@ def runs(tmp_path_factory):
         report, jobs = read(ComparisonReport, partial), node.jobs()
         method.write_text(sound)
         second = run_on_slurm(project)
+        all_jobs, ended = node.jobs(), node.completed()
+        compared = compare_by_slurm(project)
+        ended_of_compare = node.completed()[len(ended) :]
         yield SimpleNamespace(
-            **{"first": first, "report": report, "jobs": jobs, "second": second},
-            **{"all_jobs": node.jobs(), "ended": node.completed(), "results": project.run / "results"},
+            **{"first": first, "report": report, "jobs": jobs, "second": second, "all_jobs": all_jobs, "ended": ended},
+            **{"results": project.run / "results", "project": project},
+            **{"compared": compared, "ended_of_compare": ended_of_compare},
         )
 
 
@@ -84,3 +117,19 @@ def test_after_the_cause_is_mended_slurm_gets_only_the_jobs_of_that_variant(runs
     assert again == SECOND
     assert len(runs.ended) == len(FIRST) + len(SECOND)
     assert not read(ComparisonReport, runs.results / "comparison_report.json").partial
+
+
+def test_compare_hands_its_jobs_to_slurm_by_a_profile_of_ones_own(runs):
+    assert runs.compared.returncode == 0, said(runs.compared)
+    assert rules(runs.compared) == {"speed_bf16", "report"}
+    assert len(runs.ended_of_compare) == 2
+    (row,) = read(ComparisonReport, runs.project.root / "out" / "comparison_report.json").methods
+    assert (row.variant, row.outcome) == ("bf16", "ok")
+
+
+def test_on_a_cluster_the_device_is_said_and_not_looked_for(runs):
+    """The login node's own device says nothing; one that is said needs no GPU there."""
+    guessed = compare(runs.project, "mine", "--output-dir", "guessed")
+    assert guessed.returncode == 1
+    assert "nobody here knows what they have: set device to cuda or cpu" in said(guessed)
+    assert compare(runs.project, "mine", "--output-dir", "said", "--device", "cuda", "--dry-run").returncode == 0

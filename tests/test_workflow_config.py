@@ -1,7 +1,7 @@
 """What the workflow says to a wrong configuration: one sentence, before anything runs."""
 
 import pytest
-from workflow_project import Project, said
+from workflow_project import Project, described, said
 
 pytestmark = pytest.mark.workflow
 
@@ -46,3 +46,17 @@ def test_a_wrong_configuration_is_named_in_a_sentence(project, config, sentence)
 
 def test_a_number_inside_braces_can_be_given_on_the_command_line(project):
     assert "images" in project.would_run("--config", "images={max_images: 1}")
+
+
+def test_a_gpu_that_this_machine_lacks_is_refused_before_anything_runs(project):
+    process = project.snakemake("--dry-run", "--config", "device=cuda", CUDA_VISIBLE_DEVICES="")
+    assert process.returncode == 1
+    assert "device is cuda, but nvidia-smi finds no GPU here; use --device cpu." in said(process)
+
+
+def test_a_gpu_is_believed_in_where_other_machines_may_run_the_jobs(project):
+    """With --jobs Snakemake may hand them to a cluster, and the machine where it starts needs no GPU."""
+    process = project.snakemake("--dry-run", "--jobs", "2", "--config", "device=cuda", CUDA_VISIBLE_DEVICES="")
+    assert process.returncode == 0, said(process)
+    assert "gpu=1" in described(process)["quantize_fp32"]
+    assert "gpu" not in described(process)["images"]

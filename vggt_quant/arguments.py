@@ -143,6 +143,8 @@ def _keys(commands: argparse._SubParsersAction) -> None:
     text = "print, as JSON, what each stage of each variant depends on (the workflow asks this)"
     command = commands.add_parser("keys", help=text, description=text)
     command.add_argument("--variants", type=Path, help="a variants.yaml (default: the package's)")
+    text = "other machines run the jobs, so `--device cuda` needs no GPU here"
+    command.add_argument("--elsewhere", action="store_true", help=text)
     _device(command)
 
 

@@ -68,7 +68,7 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     """All that the workflow hands its rules as parameters, so that Snakemake sees what changed."""
     environment = {"torch": machine.torch_version(), "device": device}
     comparison = {**environment, **_versions("numpy", "scikit-image", "scipy")}
-    here = {**environment, "device_name": machine.device_name(device)}
+    here = {**environment, "device_name": _kind_of(device)}
     return {
         "device": device,
         "model": digest([own_sources("inputs"), sources("model.pretrained"), _bundled_weights()]),
@@ -81,6 +81,11 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
         "speed": {name: digest([speed_code(v), here]) for name, v in variants.items()},
         "report": sources("report"),
     }
+
+
+def _kind_of(device: str) -> str | None:
+    """Which processor or GPU this machine has; None where the GPU is another machine's."""
+    return None if device == "cuda" and not machine.gpu_names() else machine.device_name(device)
 
 
 def _expect_file(variant: Variant, kind: str, name: object) -> None:
@@ -115,5 +120,6 @@ def cached(cache: Path | str, kind: str, name: str) -> Path:
 
 def command(args: Namespace) -> None:
     """`vggt-quant keys`: print what each stage depends on, as JSON."""
-    variants = load_variants(args.variants)
-    print(json.dumps(stage_codes(variants, machine.resolve_device(args.device)), indent=1))
+    is_believed = args.elsewhere and args.device == "cuda"
+    device = args.device if is_believed else machine.resolve_device(args.device)
+    print(json.dumps(stage_codes(load_variants(args.variants), device), indent=1))

@@ -89,9 +89,25 @@ def chosen_variants(variants, names):
     return {name: variants[name] for name in names or variants if names or variants[name].get("default", True)}
 
 
+def refuse_to_guess_the_device():
+    """On a cluster (--jobs without --cores) each machine would answer for itself what `auto` means."""
+    asked = workflow.resource_settings
+    is_cluster = asked.nodes is not None and asked.cores is None
+    if workflow.is_main_process and is_cluster and config["device"] == "auto":
+        raise WorkflowError(
+            "Other machines run the jobs, and nobody here knows what they have: set device to cuda or cpu, e.g. by"
+            " --config device=cuda (compare: --device cuda)."
+        )
+
+
 def ask_for_keys():
     """What each stage of each variant depends on: hashes of sources and settings, which the rules carry as params."""
-    command = f"{VGGT_QUANT} keys --variants {shlex.quote(VARIANTS_FILE)} --device {config['device']}"
+    # With --jobs a cluster may run the jobs; its machines without a GPU read this file, too.
+    is_elsewhere = workflow.resource_settings.nodes is not None or not workflow.is_main_process
+    command = (
+        f"{VGGT_QUANT} keys --variants {shlex.quote(VARIANTS_FILE)} --device {config['device']}"
+        f" {'--elsewhere' if is_elsewhere else ''}"
+    )
     run = subprocess.run(shlex.split(command), capture_output=True, text=True)
     if run.returncode:
         raise WorkflowError(run.stderr.strip())
@@ -114,6 +130,7 @@ def digest_of(path):
 
 
 refuse_results_of_elsewhere()
+refuse_to_guess_the_device()
 VARIANTS = chosen_variants(read_variants(VARIANTS_FILE), config["methods"])
 KEYS = ask_for_keys()
 DEVICE = KEYS["device"]
