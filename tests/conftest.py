@@ -6,6 +6,18 @@ from safetensors.torch import save
 from vggt_quant.model.pretrained import load_state, resolve
 
 
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a test that skips fails: a skip proves nothing")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome, report.longrepr = "failed", f"skipped, which --no-skips forbids: {call.excinfo.value}"
+    return report
+
+
 @pytest.fixture(scope="module")
 def state():
     """The nano model's weights."""
