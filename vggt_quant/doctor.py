@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vggt_quant import formats, machine, methods
-from vggt_quant.engine import device_kinds
+from vggt_quant.engine import device_kinds, unsupported
 from vggt_quant.variants import Variant, load_variants
 
 
@@ -73,5 +73,9 @@ def _kernel(variant: Variant, kind: str) -> str:
     if format_name is None:
         return f"torch {variant.dtype}"
     if kind not in device_kinds(format_name):
-        return f"none: it is measured on the {device_kinds(format_name)[0].upper()}"
+        other = device_kinds(format_name)[0].upper()
+        return f"none: it is measured on the {other}" if other == "CPU" else "none: it runs on CUDA only"
+    reason = unsupported(format_name, torch.device(kind))
+    if reason:
+        return f"none: {reason}"
     return formats.get(format_name).PackedLinear.kernel(torch.device(kind))

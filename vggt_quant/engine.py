@@ -6,10 +6,13 @@ without cuDNN: for the dense heads' float32 convolutions cuDNN picks an FFT of 1
 head where PyTorch's own matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images of 350x518). A variant may ask
 for other arithmetic by its `run` settings: `tf32`, or `autocast`, VGGT's published way, which leaves PyTorch's defaults
 to the rest: float32 convolutions in TF32 through cuDNN, float32 products exact.
+
+A bfloat16 model on CUDA is run by `fast`, on kernels of its own; all else by the model's own modules.
 """
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +39,14 @@ class Engine:
     """Format -> kernel; `dense` is what was not quantized."""
     compute_dtype: str
     settings: Run = DEFAULT
+    forward: Callable[[Tensor], dict] | None = None
+    """The fast pass, where there is one."""
 
     def run(self, images: Tensor) -> dict:
         """VGGT's dictionary for images [S, 3, H, W] in [0, 1], on the engine's device."""
         with torch.inference_mode(), self._arithmetic():
-            return self.model(images.to(self.device))
+            forward = self.forward if self.forward and images.ndim == 4 else self.model
+            return forward(images.to(self.device))
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -80,12 +86,21 @@ def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine
         devices = device_kinds(name)
         if device not in devices:
             raise UnsupportedError(f"{name} runs on {', '.join(devices)} only, not on {device}.")
+        reason = unsupported(name, torch.device(device))
+        if reason:
+            raise UnsupportedError(f"{reason}.")
     return ready(load_packed(path, device=device), device, run)
 
 
 def device_kinds(format_name: str) -> tuple[str, ...]:
     """The kinds of device that a format has a kernel for."""
     return getattr(formats.get(format_name).PackedLinear, "devices", ("cpu", "cuda"))
+
+
+def unsupported(format_name: str, device: torch.device) -> str | None:
+    """Why a device of the right kind cannot run a format, or None."""
+    ask = getattr(formats.get(format_name).PackedLinear, "unsupported", None)
+    return ask(device) if ask else None
 
 
 def run_device(path: Path | str, device: str) -> str:
@@ -101,7 +116,26 @@ def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     used = {layer.format: layer for layer in formats.packed_layers(model).values()}
     kernels = {name: layer.kernel(place) for name, layer in used.items()}
     kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
-    return Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
+    engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
+    return _fast(engine) if device == "cuda" and run.engine == "fast" and dtype == "bfloat16" else engine
+
+
+def _fast(engine: Engine) -> Engine:
+    """The same engine with the fast pass, or with the reason why there is none.
+
+    Raises:
+        UnsupportedError: The settings ask for what only the fast pass has.
+    """
+    # Here and not above: the kernels want Triton, which comes with PyTorch's CUDA builds only.
+    from vggt_quant import fast
+
+    reason = fast.unsupported(engine.model, engine.device, engine.settings.attention)
+    if reason and engine.settings.attention != "bfloat16":
+        raise UnsupportedError(f"{engine.settings.attention} attention is not supported here: {reason}.")
+    if reason:
+        return dataclasses.replace(engine, kernels=engine.kernels | {"engine": f"plain: {reason}"})
+    forward, names = fast.prepare(engine.model, engine.device, engine.settings.attention)
+    return dataclasses.replace(engine, kernels=engine.kernels | names, forward=forward)
 
 
 def _remark(dtype: str, device: str, run: Run) -> str:

@@ -5,6 +5,25 @@ The blocks know no format by name: a packed layer says which operand it multipli
 where the model has them. A pass of few images is replayed as one CUDA graph.
 """
 
-from vggt_quant.fast.forward import FastForward
+from collections.abc import Callable
 
-__all__ = ["FastForward"]
+import torch
+from torch import Tensor
+
+from vggt_quant.fast.attention import kernel
+from vggt_quant.fast.forward import FastForward, unsupported
+from vggt_quant.fast.graph import MOST_TOKENS, GraphedPass
+from vggt_quant.model import VGGT
+
+__all__ = ["FastForward", "prepare", "unsupported"]
+
+
+def prepare(model: VGGT, device: torch.device, attention: str) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
+    """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
+    patch = model.config.patch_size
+    names = {
+        "engine": f"fast, one CUDA graph up to {MOST_TOKENS} patch tokens",
+        "attention": kernel(device, model.aggregator.head_dim, attention),
+        "dense": "cuBLAS and cuDNN bfloat16",
+    }
+    return GraphedPass(FastForward(model, device, attention), patch), names

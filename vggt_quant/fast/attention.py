@@ -19,7 +19,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Query, key, value [B, N, H, E] to [B, N, H, E]."""
 
 
-def kernel(device: torch.device, head_width: int) -> str:
+def kernel(device: torch.device, head_width: int, attention: str = "bfloat16") -> str:
     """The name of the kernel that `attend` runs for heads of this width."""
     if device.type != "cuda":
         return "torch sdpa"
@@ -29,9 +29,9 @@ def kernel(device: torch.device, head_width: int) -> str:
     return "cudnn" if major >= 9 else "torch sdpa"
 
 
-def attend(device: torch.device, head_width: int) -> Attend:
+def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -> Attend:
     """The attention that `kernel` names."""
-    name = kernel(device, head_width)
+    name = kernel(device, head_width, attention)
     if name == "flash-attn-4":
         return _flash_attention_4()
     return functools.partial(_sdpa, backends=[SDPBackend.CUDNN_ATTENTION] if name == "cudnn" else None)

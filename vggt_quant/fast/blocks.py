@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vggt_quant.fast.attention import Attend
 from vggt_quant.fast.linears import multiplier
 from vggt_quant.kernels import rows
+from vggt_quant.kernels.operands import Kind, Operand
 from vggt_quant.kernels.rotary import HeadNorms, norm_rotate
-from vggt_quant.kernels.rows import Kind, Operand, Update
+from vggt_quant.kernels.rows import Update
 from vggt_quant.model.layers import Block
 
 

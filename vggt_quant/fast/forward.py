@@ -22,23 +22,25 @@ from vggt_quant.model.vit import VisionTransformer, resize_positions
 STREAM_DTYPE = torch.bfloat16
 
 
-def unsupported(model: VGGT) -> str | None:
-    """Why the kernels cannot run this model, or None."""
+def unsupported(model: VGGT, device: torch.device, attention: str = "bfloat16") -> str | None:
+    """Why the kernels cannot run this model with this attention there, or None."""
     if model.aggregator.camera_token.dtype != torch.bfloat16:
         return "its weights are not bfloat16"
     heads = model.config.aggregator.num_heads
     if heads & (heads - 1) or model.aggregator.head_dim & (model.aggregator.head_dim - 1):
         return f"{heads} heads of {model.aggregator.head_dim} are not powers of two"
-    return None
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return f"{torch.cuda.get_device_name(device)} has no bfloat16"
+    return None if attention == "bfloat16" else "there is no kernel for it yet"
 
 
 class FastForward:
     """A model's forward pass for images [S, 3, H, W]; the outputs are those of `VGGT.forward`."""
 
-    def __init__(self, model: VGGT, device: torch.device) -> None:
+    def __init__(self, model: VGGT, device: torch.device, attention: str = "bfloat16") -> None:
         aggregator = model.aggregator
         self.model, self.device, self.tables = model, device, TableCache()
-        run = attend(device, aggregator.head_dim)
+        run = attend(device, aggregator.head_dim, attention)
         self.frame_blocks = [FastBlock(block, run) for block in aggregator.frame_blocks]
         self.global_blocks = [FastBlock(block, run) for block in aggregator.global_blocks]
         embed = aggregator.patch_embed

@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vggt_quant.kernels.rows import Kind, Operand, quantize
+from vggt_quant.kernels.operands import Kind, Operand
+from vggt_quant.kernels.rows import quantize
 
 
 class Multiplier(Protocol):

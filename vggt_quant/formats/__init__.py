@@ -14,6 +14,8 @@ Every format file has a class `PackedLinear`, an `nn.Module` that replaces an `n
 and, where they differ from the usual,
 
     devices                         the kinds of device that it runs on, if not both "cpu" and "cuda"
+    unsupported(device)             why that device cannot run it, or None
+    operand, multiply(operand)      for the fast engine: the kind of operand it wants (`kernels.operands`), the product
     hidden_bytes()                  bytes that it holds in no parameter and no buffer
 
 A format knows a Linear, never VGGT. Modules are swapped and tensors not subclassed, because a plain buffer keeps
@@ -30,7 +32,7 @@ from torch import Tensor, nn
 
 def names() -> list[str]:
     """All formats, by file name."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def get(name: str) -> ModuleType:

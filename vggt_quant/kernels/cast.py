@@ -1,4 +1,4 @@
-"""Roundings that the kernels share, and what Triton's interpreter (TRITON_INTERPRET=1, for tests on the CPU) gets wrong.
+"""Roundings that the kernels share, and what Triton's interpreter (TRITON_INTERPRET=1, on the CPU) gets wrong.
 
 The interpreter loses the carry when it rounds to float8, and multiplies bfloat16 as if its bits were integers; the
 kernels step around both where they are interpreted, and only there.

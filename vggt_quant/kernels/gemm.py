@@ -1,14 +1,13 @@
-"""One matrix product with everything that may follow it: out = epilogue(A B^T), for bfloat16, int8 and float8 operands.
+"""Products of int8 or float8 rows with scales, zero points and bias in the epilogue.
 
-    y = (A B^T - a_zero b_sum) a_scale b_scale + bias      scales for 8-bit operands, zero points for int8
-    y = gelu(y)                                            exact, by erf
-    y = y gamma + residual
-    out = y in bfloat16, or y / out_scale in float8 e4m3
+    out = (A B^T - a_zero b_sum - a_total b_zero) a_scale b_scale + bias      in float32, then bfloat16
 
-Each step happens only if its tensor (or flag) is given; all in float32. B is a Linear's weight as it is stored. A
-persistent Triton kernel: each multiprocessor walks over tiles, so that the epilogue of one tile overlaps the loads of
-the next. Operands come by the tensor memory accelerator where the rows are multiples of 16 bytes and the GPU has one,
-else by masked pointers.
+A holds activations, B a Linear's weight as it is stored; zero points are for int8 and may be left out. A persistent
+Triton kernel: each multiprocessor walks over tiles, so that the next tile's loads overlap this one's epilogue. Operands
+come by the tensor memory accelerator where the GPU has one and rows are multiples of 16 bytes, else by masked pointers.
+
+GELU, LayerScale and the residual sum are not in the epilogue, because they measured slower there than in the producer
+that reads the result anyway (docs/LOG.md, 2026-11-25).
 
 Legend: M tokens, N outputs, K inputs.
 """
@@ -23,7 +22,10 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from vggt_quant.kernels import cast
+from vggt_quant.kernels.operands import Rows
+
+BAND = 8
+"""Rows of tiles that are walked together, so that neighbours share operands in the L2 cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,18 +42,16 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Epilogue:
-    """What follows the product; every field may be left out."""
+class Weight:
+    """A weight [N, K] of int8 or float8 e4m3 and what its rows bring to the epilogue."""
 
-    a_scale_M: Tensor | None = None
-    a_zero_M: Tensor | None = None
-    b_scale_N: Tensor | None = None
-    b_sum_N: Tensor | None = None
+    values_NK: Tensor
+    scale_N: Tensor
+    zero_N: Tensor | None = None
+    """Zero points; the activations must bring `total_M`."""
+    sum_N: Tensor | None = None
+    """Sums of the rows as float32; needed if the activations have zero points."""
     bias_N: Tensor | None = None
-    gamma_N: Tensor | None = None
-    residual_MN: Tensor | None = None
-    out_scale_M: Tensor | None = None
-    gelu: bool = False
 
 
 @triton.jit
@@ -66,45 +66,30 @@ def _load(source, row, column, rows, columns, stride, HEIGHT: tl.constexpr, WIDT
 
 @triton.jit
 def _finish(
-    acc, row, column, out, a_scale, a_zero, b_scale, b_sum, bias, gamma, residual, out_scale, M, N, out_stride,
-    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, GELU: tl.constexpr,
+    acc, row, column, out, a_scale, a_zero, a_total, b_scale, b_zero, b_sum, bias, M, N,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     m, n = row + tl.arange(0, HEIGHT), column + tl.arange(0, WIDTH)
     in_m, in_n = m < M, n < N
     y = acc.to(tl.float32)
     if a_zero is not None:
-        zero, total = tl.load(a_zero + m, in_m, 0.0), tl.load(b_sum + n, in_n, 0.0)
-        y -= zero[:, None] * total[None, :]
-    if a_scale is not None:
-        y *= tl.load(a_scale + m, in_m, 0.0)[:, None]
-    if b_scale is not None:
-        y *= tl.load(b_scale + n, in_n, 0.0).to(tl.float32)[None, :]
+        y -= tl.load(a_zero + m, in_m, 0.0)[:, None] * tl.load(b_sum + n, in_n, 0.0)[None, :]
+    if b_zero is not None:
+        y -= tl.load(a_total + m, in_m, 0.0)[:, None] * tl.load(b_zero + n, in_n, 0.0)[None, :]
+    y *= tl.load(a_scale + m, in_m, 0.0)[:, None] * tl.load(b_scale + n, in_n, 0.0)[None, :]
     if bias is not None:
         y += tl.load(bias + n, in_n, 0.0).to(tl.float32)[None, :]
-    if GELU:
-        y = cast.gelu(y)
-    if gamma is not None:
-        y *= tl.load(gamma + n, in_n, 0.0).to(tl.float32)[None, :]
-    place = m.to(tl.int64)[:, None] * out_stride + n[None, :]
-    inside = in_m[:, None] & in_n[None, :]
-    if residual is not None:
-        y += tl.load(residual + place, inside, 0.0).to(tl.float32)
-    if out_scale is not None:
-        y /= tl.load(out_scale + m, in_m, 1.0)[:, None]
-        tl.store(out + place, cast.to_float8(y), inside)
-    else:
-        tl.store(out + place, y.to(out.dtype.element_ty), inside)
+    place = m.to(tl.int64)[:, None] * N + n[None, :]
+    tl.store(out + place, y.to(out.dtype.element_ty), in_m[:, None] & in_n[None, :])
 
 
 @triton.jit(do_not_specialize=["M"])
 def _gemm(
-    a, b, out, a_scale, a_zero, b_scale, b_sum, bias, gamma, residual, out_scale, M, N, K, a_stride, b_stride,
-    out_stride, TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILE_K: tl.constexpr, BAND: tl.constexpr,
-    HALVES: tl.constexpr, GELU: tl.constexpr, TMA: tl.constexpr, ACC: tl.constexpr,
-    PROGRAMS: tl.constexpr,
+    a, b, out, a_scale, a_zero, a_total, b_scale, b_zero, b_sum, bias, M, N, K,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILE_K: tl.constexpr, BAND: tl.constexpr, HALVES: tl.constexpr,
+    TMA: tl.constexpr, ACC: tl.constexpr, PROGRAMS: tl.constexpr,
 ):  # fmt: skip
     tiles_m, tiles_n = tl.cdiv(M, TILE_M), tl.cdiv(N, TILE_N)
-    # Tiles go down a band of rows before the next column, so that neighbours share operands in the L2 cache.
     band_tiles = BAND * tiles_n
     for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, PROGRAMS, flatten=TMA):
         first = tile // band_tiles * BAND
@@ -113,70 +98,59 @@ def _gemm(
         column = tile % band_tiles // height * TILE_N
         acc = tl.zeros((TILE_M, TILE_N), ACC)
         for k in range(0, tl.cdiv(K, TILE_K)):
-            x = _load(a, row, k * TILE_K, M, K, a_stride, TILE_M, TILE_K, TMA)
-            w = _load(b, column, k * TILE_K, N, K, b_stride, TILE_N, TILE_K, TMA)
-            if cast.INTERPRETED and tl.float32 == ACC:
-                x, w = x.to(tl.float32), w.to(tl.float32)
+            x = _load(a, row, k * TILE_K, M, K, K, TILE_M, TILE_K, TMA)
+            w = _load(b, column, k * TILE_K, N, K, K, TILE_N, TILE_K, TMA)
             acc = tl.dot(x, w.T, acc, out_dtype=ACC)
         if HALVES:
             left, right = tl.split(tl.permute(tl.reshape(acc, (TILE_M, 2, TILE_N // 2)), (0, 2, 1)))
             _finish(
-                left, row, column, out, a_scale, a_zero, b_scale, b_sum, bias, gamma, residual, out_scale, M, N,
-                out_stride, TILE_M, TILE_N // 2, GELU,
+                left, row, column, out, a_scale, a_zero, a_total, b_scale, b_zero, b_sum, bias, M, N,
+                TILE_M, TILE_N // 2,
             )  # fmt: skip
             _finish(
-                right, row, column + TILE_N // 2, out, a_scale, a_zero, b_scale, b_sum, bias, gamma, residual,
-                out_scale, M, N, out_stride, TILE_M, TILE_N // 2, GELU,
+                right, row, column + TILE_N // 2, out, a_scale, a_zero, a_total, b_scale, b_zero, b_sum, bias, M, N,
+                TILE_M, TILE_N // 2,
             )  # fmt: skip
         else:
-            _finish(
-                acc, row, column, out, a_scale, a_zero, b_scale, b_sum, bias, gamma, residual, out_scale, M, N,
-                out_stride, TILE_M, TILE_N, GELU,
-            )  # fmt: skip
+            _finish(acc, row, column, out, a_scale, a_zero, a_total, b_scale, b_zero, b_sum, bias, M, N, TILE_M, TILE_N)
 
 
-def gemm(a_MK: Tensor, b_NK: Tensor, epilogue: Epilogue, tile: Tile, out_MN: Tensor | None = None) -> Tensor:
-    """Multiply and finish.
-
-    Args:
-        a_MK: activations; bfloat16, int8 or float8 e4m3, inner dimension contiguous.
-        b_NK: weights, of the same type.
-        epilogue: what follows.
-        tile: how to cut the work.
-        out_MN: where to write; may be the residual itself.
-
-    Returns:
-        [M, N]: float8 if the epilogue has an `out_scale_M`, else bfloat16.
-    """
-    (m, k), n = a_MK.shape, b_NK.shape[0]
+def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
+    """Multiply and finish: bfloat16 [M, N]. Without a tile, `choose_tile` decides."""
+    a_MK, b_NK = a.values_MK, b.values_NK
+    (m, k), n, device = a_MK.shape, b_NK.shape[0], a_MK.device
     assert b_NK.shape[1] == k and a_MK.dtype == b_NK.dtype, (a_MK.shape, a_MK.dtype, b_NK.shape, b_NK.dtype)
-    if out_MN is None:
-        out_MN = a_MK.new_empty(m, n, dtype=torch.bfloat16 if epilogue.out_scale_M is None else cast.FLOAT8)
-    residual = epilogue.residual_MN
-    assert residual is None or residual.stride() == out_MN.stride(), "the residual is laid out as the result"
-    tma = has_tma(a_MK) and has_tma(b_NK)
-    a = TensorDescriptor.from_tensor(a_MK, [tile.m, tile.k]) if tma else a_MK
-    b = TensorDescriptor.from_tensor(b_NK, [tile.n, tile.k]) if tma else b_NK
-    tiles = triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n)
-    programs = _multiprocessors(a_MK.device)
-    e = epilogue
-    _gemm[(min(tiles, programs),)](
-        a, b, out_MN, e.a_scale_M, e.a_zero_M, e.b_scale_N, e.b_sum_N, e.bias_N, e.gamma_N, residual, e.out_scale_M,
-        m, n, k, a_MK.stride(0), b_NK.stride(0), out_MN.stride(0), TILE_M=tile.m, TILE_N=tile.n, TILE_K=tile.k,
-        BAND=8, HALVES=tile.halves, GELU=e.gelu, TMA=tma,
-        ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32, PROGRAMS=programs,
-        num_stages=tile.stages, num_warps=tile.warps,
+    assert a_MK.is_contiguous() and b_NK.is_contiguous(), (a_MK.stride(), b_NK.stride())
+    assert a.zero_M is None or b.sum_N is not None, "zero points of the activations need sums of the weight"
+    assert b.zero_N is None or a.total_M is not None, "zero points of the weight need totals of the activations"
+    programs = _multiprocessors(device)
+    tile = tile or choose_tile(m, n, k, programs)
+    tma = k % 16 == 0 and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    out_MN = a_MK.new_empty(m, n, dtype=torch.bfloat16)
+    _gemm[(min(triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n), programs),)](
+        TensorDescriptor.from_tensor(a_MK, [tile.m, tile.k]) if tma else a_MK,
+        TensorDescriptor.from_tensor(b_NK, [tile.n, tile.k]) if tma else b_NK,
+        out_MN, a.scale_M, a.zero_M, None if b.zero_N is None else a.total_M, b.scale_N, b.zero_N,
+        None if a.zero_M is None else b.sum_N, b.bias_N, m, n, k, TILE_M=tile.m, TILE_N=tile.n, TILE_K=tile.k,
+        BAND=BAND, HALVES=tile.halves, TMA=tma, ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32,
+        PROGRAMS=programs, num_stages=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
     return out_MN
 
 
-def has_tma(matrix: Tensor) -> bool:
-    """Whether the tensor memory accelerator can read it: Hopper or newer, rows that start at multiples of 16 bytes."""
-    aligned = matrix.stride(0) * matrix.element_size() % 16 == 0 and matrix.data_ptr() % 16 == 0
-    return aligned and matrix.is_cuda and torch.cuda.get_device_capability(matrix.device) >= (9, 0)
+def choose_tile(m: int, n: int, k: int, multiprocessors: int) -> Tile:
+    """The tile for a shape: the largest that still gives every multiprocessor work.
+
+    Measured on an H100 for the widths of VGGT-1B and 930 to 93,000 tokens (docs/LOG.md, 2026-11-25).
+    """
+    if k < 128:
+        return Tile(m=64, n=64, k=64, stages=2, warps=4)
+    if triton.cdiv(m, 128) * triton.cdiv(n, 256) >= 3 * multiprocessors:
+        return Tile(m=128, n=256, k=128, stages=3, warps=8)
+    if triton.cdiv(m, 128) * triton.cdiv(n, 128) >= multiprocessors:
+        return Tile(m=128, n=128, k=128, stages=4, warps=8)
+    return Tile(m=64, n=128, k=128, stages=4, warps=4)
 
 
 def _multiprocessors(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 4
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

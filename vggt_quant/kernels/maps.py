@@ -81,25 +81,25 @@ def finish(
 
 @triton.jit
 def _dense_output(
-    x, inner_bias, weight, bias, values, confidence, pixels, C: tl.constexpr, O: tl.constexpr, KIND: tl.constexpr,
+    x, inner_bias, weight, bias, values, confidence, pixels, C: tl.constexpr, OUTPUTS: tl.constexpr, KIND: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     c, inside = tl.arange(0, C), pixel < pixels
     hidden = tl.load(x + pixel[:, None] * C + c[None, :], inside[:, None], 0.0).to(tl.float32)
     hidden = tl.maximum(hidden + tl.load(inner_bias + c).to(tl.float32)[None, :], 0.0)
-    for o in tl.static_range(O):
+    for o in tl.static_range(OUTPUTS):
         row = tl.load(weight + o * C + c).to(tl.float32)
         y = tl.sum(hidden * row[None, :], 1) + tl.load(bias + o).to(tl.float32)
-        if o == O - 1:
+        if o == OUTPUTS - 1:
             tl.store(confidence + pixel, 1.0 + tl.exp(y), inside)
         elif KIND == "exp":
-            tl.store(values + pixel * (O - 1) + o, tl.exp(y), inside)
+            tl.store(values + pixel * (OUTPUTS - 1) + o, tl.exp(y), inside)
         else:
             # expm1 of small values by its series: exp(y) - 1 would lose their digits.
             size = tl.abs(y)
             grown = tl.where(size < 0.03, size + 0.5 * size * size + size * size * size / 6, tl.exp(size) - 1)
-            tl.store(values + pixel * (O - 1) + o, tl.where(y < 0, -grown, grown), inside)
+            tl.store(values + pixel * (OUTPUTS - 1) + o, tl.where(y < 0, -grown, grown), inside)
 
 
 def dense_output(
@@ -125,6 +125,6 @@ def dense_output(
     outputs, pixels, block = weight_OC.shape[0], confidence_FHW.numel(), 128
     assert values_FHWV.is_contiguous() and confidence_FHW.is_contiguous()
     _dense_output[(triton.cdiv(pixels, block),)](
-        x_FHWC, inner_bias_C, weight_OC, bias_O, values_FHWV, confidence_FHW, pixels, C=x_FHWC.shape[-1], O=outputs,
-        KIND=activation, BLOCK=block, num_warps=4,
+        x_FHWC, inner_bias_C, weight_OC, bias_O, values_FHWV, confidence_FHW, pixels, C=x_FHWC.shape[-1],
+        OUTPUTS=outputs, KIND=activation, BLOCK=block, num_warps=4,
     )  # fmt: skip

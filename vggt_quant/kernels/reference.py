@@ -11,6 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vggt_quant.kernels.operands import Kind, Operand, Rows
+
+FLOAT8 = torch.float8_e4m3fn
+FLOAT8_MAX = 448.0
+TINY = 1e-30
+"""Scale of a row of zeros."""
+
 
 def pack_int4(nibbles_NK: Tensor) -> Tensor:
     """uint8 [N, B] from integers 0..15 [N, K]."""
@@ -57,3 +64,58 @@ def _scaled(centred: Tensor, scale: Tensor) -> Tensor:
 def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
     """Multiply by the transposed weight and add the bias, in the type of `x`."""
     return functional.linear(x, weight_NK, None if bias_N is None else bias_N.to(x.dtype))
+
+
+def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
+    """Activations as a product of 8-bit arithmetic wants them, each row with a scale of its own."""
+    if kind == "bfloat16":
+        return x_MK
+    x_MK = x_MK.float()
+    if kind == "float8":
+        scale_M = (x_MK.abs().amax(1) / FLOAT8_MAX).clamp(min=TINY)
+        values_MK = (x_MK / scale_M[:, None]).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8)
+        return Rows(values_MK=values_MK, scale_M=scale_M)
+    if kind == "int8":
+        scale_M = (x_MK.abs().amax(1) / 127).clamp(min=TINY)
+        return Rows(values_MK=(x_MK / scale_M[:, None]).round().to(torch.int8), scale_M=scale_M)
+    low_M, high_M = x_MK.amin(1).clamp(max=0), x_MK.amax(1).clamp(min=0)
+    scale_M = ((high_M - low_M) / 255).clamp(min=TINY)
+    zero_M = (-128 - low_M / scale_M).round()
+    values_MK = ((x_MK / scale_M[:, None]).round() + zero_M[:, None]).clamp(-128, 127)
+    total_M = (values_MK - zero_M[:, None]).sum(1)
+    return Rows(values_MK=values_MK.to(torch.int8), scale_M=scale_M, zero_M=zero_M, total_M=total_M)
+
+
+def multiply_rows(
+    rows: Rows, weight_NK: Tensor, scale_N: Tensor, zero_N: Tensor | None = None, bias_N: Tensor | None = None
+) -> Tensor:
+    """float32 [M, N]: rows times the transposed weight (weight - zero) * scale, plus bias; int8 products are exact."""
+    values_MK = rows.values_MK
+    if values_MK.dtype == torch.int8:
+        product_MN = torch._int_mm(values_MK, weight_NK.t()).float()
+    else:
+        product_MN = values_MK.float() @ weight_NK.float().t()
+    if rows.zero_M is not None:
+        product_MN -= rows.zero_M[:, None] * weight_NK.sum(1, dtype=torch.int32).float()
+    if zero_N is not None:
+        total_M = values_MK.sum(1, dtype=torch.int32).float() if rows.total_M is None else rows.total_M
+        product_MN -= total_M[:, None] * zero_N.float()
+    product_MN *= rows.scale_M[:, None] * scale_N.float()
+    return product_MN if bias_N is None else product_MN + bias_N.float()
+
+
+def int4_to_rows(
+    packed_NB: Tensor, scale_NG: Tensor, zero_point_NG: Tensor | None, columns: int, group_size: int, kind: Kind
+) -> tuple[Tensor, Tensor]:
+    """Packed int4 as int8 or float8 [N, columns] with one float32 scale [N] per row, for 8-bit arithmetic."""
+    scale_N = int4_row_scale(scale_NG, zero_point_NG, kind)
+    weight_NK = dequantize_int4(packed_NB, scale_NG, zero_point_NG, columns, group_size, torch.float32)
+    values_NK = weight_NK / scale_N[:, None]
+    return (values_NK.round().to(torch.int8) if kind == "int8" else values_NK.to(FLOAT8)), scale_N
+
+
+def int4_row_scale(scale_NG: Tensor, zero_point_NG: Tensor | None, kind: Kind) -> Tensor:
+    """float32 [N]: a scale under which no weight of a row leaves the range of int8 or float8."""
+    farthest_NG = 8 if zero_point_NG is None else torch.maximum(zero_point_NG, 15 - zero_point_NG).float()
+    largest_N = (scale_NG.float().abs() * farthest_NG).amax(1)
+    return (largest_N / (127.0 if kind == "int8" else FLOAT8_MAX)).clamp(min=TINY)

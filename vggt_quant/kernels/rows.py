@@ -9,7 +9,6 @@ Legend: M tokens, K width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import triton
@@ -17,28 +16,12 @@ import triton.language as tl
 from torch import Tensor
 
 from vggt_quant.kernels import cast
-
-Kind = Literal["bfloat16", "int8", "int8_asymmetric", "float8"]
-"""What a matrix product takes: bfloat16 [M, K], or `Rows` of int8 (with or without zero points) or float8 e4m3."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
-    """8-bit activations: row m stands for (values - zero) * scale."""
-
-    values_MK: Tensor
-    scale_M: Tensor
-    zero_M: Tensor | None = None
-    norm_M: Tensor | None = None
-    """Euclidean norm of each row; bounds what a product with it can reach. float8 only."""
-
-
-Operand = Tensor | Rows
+from vggt_quant.kernels.operands import Kind, Operand, Rows
 
 
 @triton.jit
 def _produce(
-    x, update, gamma, weight, bias, out, scale, zero, norm, frame_rows, frame_stride, row_stride, K, eps,
+    x, update, gamma, weight, bias, out, scale, zero, total, frame_rows, frame_stride, row_stride, K, eps,
     STEP: tl.constexpr, KIND: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -68,9 +51,9 @@ def _produce(
         y = tl.minimum(tl.maximum(cast.nearest(y / s) + z, -128.0), 127.0)
         tl.store(scale + row, s)
         tl.store(zero + row, z)
+        tl.store(total + row, tl.sum(tl.where(inside, y - z, 0.0), 0))
     elif KIND == "float8":
         s = tl.maximum(tl.max(tl.abs(y), 0) / 448.0, 1e-30)
-        tl.store(norm + row, tl.sqrt(tl.sum(y * y, 0)))
         tl.store(scale + row, s)
         tl.store(out + row * K + columns, cast.to_float8(y / s), inside)
     if KIND != "float8":
@@ -119,9 +102,9 @@ def _run(
     floats = {name: x.new_empty(m, dtype=torch.float32) for name in _EXTRAS[kind]}
     block = triton.next_power_of_2(width)
     _produce[(m,)](
-        frames_FNK, update and update.change_MK, update and update.gamma_K, weight, bias, out, floats.get("scale_M"), floats.get("zero_M"), floats.get("norm_M"),
-        rows, frames_FNK.stride(0), frames_FNK.stride(1), width, eps, STEP=step, KIND=kind, WIDTH=block,
-        num_warps=min(8, max(1, block // 256)),
+        frames_FNK, update and update.change_MK, update and update.gamma_K, weight, bias, out,
+        floats.get("scale_M"), floats.get("zero_M"), floats.get("total_M"), rows, frames_FNK.stride(0),
+        frames_FNK.stride(1), width, eps, STEP=step, KIND=kind, WIDTH=block, num_warps=min(8, max(1, block // 256)),
     )  # fmt: skip
     return out if kind == "bfloat16" else Rows(values_MK=out, **floats)
 
@@ -130,6 +113,6 @@ _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "int8_asymmetric": to
 _EXTRAS = {
     "bfloat16": (),
     "int8": ("scale_M",),
-    "int8_asymmetric": ("scale_M", "zero_M"),
-    "float8": ("scale_M", "norm_M"),
+    "int8_asymmetric": ("scale_M", "zero_M", "total_M"),
+    "float8": ("scale_M",),
 }

@@ -12,16 +12,16 @@ from torch import nn
 from vggt_quant import formats, rounding
 from vggt_quant.progress import track
 
-FORMATS = ("w8a16", "w4a16")
+FORMATS = ("w8a16", "w8a8", "w4a16", "w4a8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """What decides the grid."""
 
-    format: Literal["w8a16", "w4a16"]
+    format: Literal["w8a16", "w8a8", "w4a16", "w4a8"]
     group_size: int | None = None
-    """Columns that share a scale; None = one scale per output channel (w8a16 only)."""
+    """Columns that share a scale; None = one scale per output channel (8 bits only)."""
     zero_points: bool = False
     """Asymmetric weights: each scale gets a zero point."""
 
@@ -29,8 +29,8 @@ class Config:
         """Refuse impossible settings."""
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}; round_to_nearest writes {', '.join(FORMATS)}.")
-        if (self.format == "w4a16") != (self.group_size is not None):
-            raise ValueError(f"group_size is {self.group_size}; w4a16 needs one (e.g. 128) and w8a16 has none.")
+        if self.format.startswith("w4") != (self.group_size is not None):
+            raise ValueError(f"group_size is {self.group_size}; 4-bit formats need one (e.g. 128), others none.")
         if self.group_size is not None and (type(self.group_size) is not int or self.group_size < 1):
             raise ValueError(f"group_size is {self.group_size!r}; give a positive whole number, e.g. 128.")
         if not isinstance(self.zero_points, bool):

@@ -1,0 +1,47 @@
+"""Products of 8-bit rows with 8-bit weights: which kernel runs is decided here, by device and shape."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vggt_quant.kernels import reference
+from vggt_quant.kernels.operands import Rows
+
+
+def has_float8(device: torch.device) -> bool:
+    """Whether the GPU multiplies float8: Ada, Hopper and newer."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def multiply(
+    rows: Rows,
+    weight_NK: Tensor,
+    scale_N: Tensor,
+    *,
+    zero_N: Tensor | None = None,
+    sum_N: Tensor | None = None,
+    bias_N: Tensor | None = None,
+) -> Tensor:
+    """Rows times the transposed weight (weight - zero) * scale, plus bias: bfloat16 [M, N] on a GPU, else float32.
+
+    Args:
+        rows: int8 or float8 activations.
+        weight_NK: of the same type.
+        scale_N: float32.
+        zero_N: zero points of the weight; needs `rows.total_M`.
+        sum_N: float32 sums of the weight's rows; needed if the rows have zero points.
+        bias_N: any type.
+    """
+    if not weight_NK.is_cuda:
+        return reference.multiply_rows(rows, weight_NK, scale_N, zero_N, bias_N)
+    # cuBLAS wants multiples of 16; the kernel below takes any size.
+    if weight_NK.dtype != torch.int8 and not any(side % 16 for side in weight_NK.shape):
+        bias = None if bias_N is None else bias_N.to(torch.bfloat16)
+        return torch._scaled_mm(
+            rows.values_MK, weight_NK.t(), rows.scale_M[:, None], scale_N[None], bias=bias,
+            out_dtype=torch.bfloat16, use_fast_accum=True,
+        )  # fmt: skip
+    from vggt_quant.kernels.gemm import Weight, gemm
+
+    return gemm(rows, Weight(values_NK=weight_NK, scale_N=scale_N, zero_N=zero_N, sum_N=sum_N, bias_N=bias_N))

@@ -1,0 +1,35 @@
+"""Round to nearest float8: each weight takes the nearest e4m3 value under a scale that lets its row end at 448.
+
+Needs no calibration (Micikevicius et al. 2022, arXiv:2209.05433; one scale per output channel as in PyTorch's
+"rowwise" recipe).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vggt_quant import formats, rounding
+from vggt_quant.kernels import reference
+from vggt_quant.progress import track
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Nothing to set."""
+
+
+def quantize(model: nn.Module, layers: list[str], config: Config, calibration: None) -> dict[str, float]:
+    """Replace the named Linears in place, one after the other."""
+    sqnr_db = {}
+    for name in track(layers, "round to float8"):
+        linear = model.get_submodule(name)
+        weight = linear.weight.detach()
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"{name}: a weight holds NaN or infinity; it cannot be quantized.")
+        rows = reference.quantize_rows(weight, "float8")
+        bias = None if linear.bias is None else linear.bias.detach()
+        packed = formats.get("fp8").PackedLinear.from_values(rows.values_MK, rows.scale_M, bias)
+        formats.replace(model, name, packed)
+        sqnr_db[name] = rounding.sqnr_db(weight, packed.dequantized())
+    return sqnr_db
