@@ -56,6 +56,22 @@ ALLOWED = {
         *("run_settings", "truth"),
     },
     "speed": {"checkpoint", "engine", "machine", "progress", "provenance", "results", "run_settings", "tensor_file"},
+    "speed_results": {"results"},
+    "growth": {"speed_results"},
+    "random_photos": {"results", "scene_results", "tensor_file"},
+    "sweep": {
+        *("checkpoint", "engine", "intervals", "jobs", "machine", "provenance", "random_photos", "reference"),
+        *("results", "rounding", "run_settings", "speed", "speed_results", "tensor_file"),
+    },
+    "speed_summary": {"growth", "results", "row_values", "speed_results", "text_table"},
+    "speed_figures": {"bars", "growth", "row_values", "speed_results", "typed_json"},
+    "speed_report": {
+        *("growth", "machine", "results", "speed_figures", "speed_results", "speed_summary", "typed_json"),
+    },
+    "speed_table": {
+        *("fingerprint", "inputs", "jobs", "keys", "machine", "random_photos"),
+        *("results", "speed_report", "speed_results", "variants"),
+    },
     "row_values": {"results"},
     "estimates": {"intervals", "results", "row_values", "scene_results"},
     "recommendation": {"results", "row_values"},
@@ -68,7 +84,7 @@ ALLOWED = {
     "jobs": {"gpus", "machine", "results"},
     "stages": {
         *("accuracy", "checkpoint", "engine", "inputs", "machine", "model", "packing"),
-        *("reference", "results", "run_settings", "speed", "typed_json", "variants"),
+        *("reference", "results", "run_settings", "speed", "speed_results", "sweep", "typed_json", "variants"),
     },
     "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
     "fetch": {"machine", "model", "progress"},
@@ -109,7 +125,9 @@ def test_no_method_imports_another_method_or_a_kernel():
         assert not re.search(r"^(from|import) vggt_quant\.(methods|kernels)", path.read_text(), re.M), path
 
 
-@pytest.mark.parametrize("module", ["cli", "results", "report", "figures", "intervals", "keys", "compare", "variants"])
+@pytest.mark.parametrize(
+    "module", ["cli", "results", "report", "figures", "intervals", "keys", "compare", "variants", "speed_table"]
+)
 def test_what_needs_no_torch_does_not_import_it(module):
     code = f"import sys, vggt_quant.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

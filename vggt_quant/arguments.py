@@ -35,6 +35,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def counts(text: str) -> list[int]:
+    """Whole numbers from 1 separated by commas; none for `none`."""
+    return [] if text == "none" else [positive(part) for part in text.split(",")]
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """`350x518` as (350, 518)."""
+    height, x, width = text.partition("x")
+    if not x:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 350x518")
+    return positive(height), positive(width)
+
+
 def names(text: str) -> list[str]:
     """Names separated by commas."""
     return [name for name in text.split(",") if name]
@@ -118,12 +131,27 @@ def _accuracy(commands: argparse._SubParsersAction) -> None:
 
 
 def _speed(commands: argparse._SubParsersAction) -> None:
-    command = _stage(commands, "speed", "measure the time and memory of a packed checkpoint's forward pass")
-    command.add_argument("--model", help="not needed: the checkpoint knows its model")
+    text = "measure the time and memory of a packed checkpoint's forward pass; without --packed, of a table of variants"
+    command = _stage(commands, "speed", text)
+    command.add_argument("--model", help="for the table (a checkpoint knows its model): " + _MODEL)
     _photos(command)
-    _packed(command)
+    _packed(command, required=False)
     _variant(command, required=False)
     _device(command)
+    text = "time so many images at a time, e.g. 1,5,20 (default: all photos at once; for the table 1,2,5,10,20,50,100)"
+    command.add_argument("--num-images", type=counts, help=text)
+    command.add_argument("--repeats", type=positive, help="timed passes at each of them (default: for three seconds)")
+    command.add_argument("--reference", type=Path, help="reference.json whose outputs the timed ones are held against")
+    table = command.add_argument_group("the table (without --packed)")
+    table.add_argument("--output-dir", type=Path, help="where speed_table.json, .txt and .png and all results go")
+    table.add_argument("--methods", type=names, nargs="+", help="variants (default: those of `compare`)")
+    table.add_argument("--random-weights", action="store_true", help="seeded random weights in the sizes of --model")
+    table.add_argument(
+        "--image-size", type=height_and_width, default=(350, 518), help="HEIGHTxWIDTH (default: 350x518)"
+    )
+    text = "numbers of images at which outputs are held against strict fp32, or none (default: 1,5)"
+    table.add_argument("--compare-at", type=counts, help=text)
+    table.add_argument("--cache", type=Path, help="keeps checkpoints and fp32 outputs (default: OUTPUT_DIR/cache)")
 
 
 def _report(commands: argparse._SubParsersAction) -> None:
@@ -199,9 +227,9 @@ def _photos(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", default="drawn", help=text)
 
 
-def _packed(command: argparse.ArgumentParser) -> None:
+def _packed(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     text = "quantize.json of `vggt-quant quantize`, or a packed .safetensors checkpoint"
-    command.add_argument("--packed", type=Path, required=True, help=text)
+    command.add_argument("--packed", type=Path, required=required, help=text)
 
 
 def _variant(command: argparse.ArgumentParser, *, required: bool = True) -> None:

@@ -28,8 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").propagate = False  # It prints by itself.
-    if args.command not in STAGES:
-        return jobs.work(args.command, None, None, lambda: _module(args.command).command(args))
+    module = "speed_table" if args.command == "speed" and not args.packed else args.command
+    if module not in STAGES:
+        return jobs.work(args.command, None, None, lambda: _module(module).command(args))
     if args.status and jobs.WORKER not in os.environ:
         return jobs.work(args.command, None, None, lambda: _supervise(args, words))
     return _work(args)

@@ -42,6 +42,28 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def median_interval(
+    values: Sequence[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """The interval that holds the true median with probability `level`: percentiles of resampled medians.
+
+    Args:
+        values: Repeated measurements of one thing.
+        level: How often the interval should hold the true median.
+        resamples: How often the measurements are drawn again.
+        seed: Of the draws; the same values give the same interval.
+
+    Returns:
+        (low, high), or None for fewer than FEWEST_SCENES measurements.
+    """
+    if len(values) < FEWEST_SCENES:
+        return None
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    outside = percentile_outside(len(values), level)
+    low, high = np.quantile(np.median(np.asarray(values)[draws], axis=1), [outside, 1 - outside])
+    return float(low), float(high)
+
+
 def percentile_outside(count: int, level: float) -> float:
     """Share of the resampled means of `count` scenes that the expanded interval leaves out on either side."""
     return float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 + level) / 2)))

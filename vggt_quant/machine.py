@@ -14,8 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+KERNEL_LIBRARIES = ("triton", "flash-attn-4", "torchao", "bitsandbytes", "humming-kernels", "sageattention")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a disk that knows no locks answers."""
+
+
+def kernel_libraries() -> dict[str, str]:
+    """Versions of the installed libraries that bring kernels along, without importing them."""
+    installed = {name for name in KERNEL_LIBRARIES if any(importlib.metadata.distributions(name=name))}
+    return {name: importlib.metadata.version(name) for name in sorted(installed)}
 
 
 def torch_version() -> str:
@@ -123,6 +130,25 @@ def peak_resident_bytes() -> int:
     """Largest resident set that this process ever had (its parent's before `exec` not counted)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def forget_peak_resident() -> None:
+    """Let `peak_resident_bytes` count from now on; where the kernel forbids that, it counts from the start."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def gpu_state() -> dict[str, float]:
+    """Clocks, temperature and power of the first GPU that this process may use; empty where no driver tells them."""
+    fields = ("clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw")
+    names = ("sm_clock_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "temperature_c", "power_w")
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "-i", first]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return dict(zip(names, map(float, run.stdout.splitlines()[0].split(",")), strict=True))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return {}
 
 
 @contextlib.contextmanager

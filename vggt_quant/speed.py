@@ -32,6 +32,8 @@ class Repeats:
     at_least: int
     at_most: int
     seconds: float = 3.0
+    warmup_seconds: float = 0.0
+    """The warm-up goes on until these are over, too: a GPU needs some time to raise its clocks."""
 
 
 CPU_REPEATS = Repeats(warmup=2, at_least=5, at_most=30)
@@ -93,23 +95,43 @@ def _notes(place: str, device: str, other_share: float) -> list[str]:
 
 def time_forward(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> tuple[list[float], float]:
     """Milliseconds of each pass, from an idle device to an idle device; and how busy others kept the processors."""
-    for _ in range(repeats.warmup):
-        engine.run(images_N3HW)
+    _warm_up(engine, images_N3HW, repeats)
     latencies_ms: list[float] = []
     machine_before, own_before = machine.busy_seconds()
     begun = time.perf_counter()
     for _ in track(range(repeats.at_most), "timed passes"):
         engine.synchronize()
-        started = time.perf_counter()
-        engine.run(images_N3HW)
-        engine.synchronize()
-        latencies_ms.append(1e3 * (time.perf_counter() - started))
+        latencies_ms.append(_pass_ms(engine, images_N3HW))
         if len(latencies_ms) >= repeats.at_least and time.perf_counter() - begun > repeats.seconds:
             break
     elapsed = time.perf_counter() - begun
     machine_after, own_after = machine.busy_seconds()
     others = (machine_after - machine_before) - (own_after - own_before)
     return latencies_ms, max(0.0, others / (elapsed * os.cpu_count()))
+
+
+def _warm_up(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> None:
+    begun, count = time.perf_counter(), 0
+    while count < repeats.warmup or time.perf_counter() - begun < repeats.warmup_seconds:
+        engine.run(images_N3HW)
+        count += 1
+        if repeats.warmup_seconds:
+            engine.synchronize()  # else the clock sees how fast work is handed over, not how fast it is done
+
+
+def _pass_ms(engine: Engine, images_N3HW: torch.Tensor) -> float:
+    """One pass on an idle device, to its end: by CUDA's own clock, else by the machine's."""
+    if engine.device.type != "cuda":
+        started = time.perf_counter()
+        engine.run(images_N3HW)
+        engine.synchronize()
+        return 1e3 * (time.perf_counter() - started)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    engine.run(images_N3HW)
+    end.record()
+    engine.synchronize()
+    return begin.elapsed_time(end)
 
 
 def interquartile_range(values: list[float]) -> float:

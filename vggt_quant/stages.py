@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt_quant import accuracy as accuracy_stage
-from vggt_quant import checkpoint, inputs, machine, packing
+from vggt_quant import checkpoint, inputs, machine, packing, sweep
 from vggt_quant import reference as reference_stage
 from vggt_quant import speed as speed_stage
 from vggt_quant.engine import UnsupportedError
@@ -28,6 +28,7 @@ from vggt_quant.results import (
     read,
 )
 from vggt_quant.run_settings import DEFAULT, Run
+from vggt_quant.speed_results import SweepResult
 from vggt_quant.typed_json import build
 from vggt_quant.variants import find_variant
 
@@ -89,19 +90,28 @@ def accuracy(args: Namespace) -> AccuracyResult:
         return AccuracyResult(variant=packed.variant, outcome="unsupported", error=error, label=source.label)
 
 
-def speed(args: Namespace) -> SpeedResult:
-    """Time and memory of a variant."""
+def speed(args: Namespace) -> SpeedResult | SweepResult:
+    """Time and memory of a variant; on several numbers of images where `--num-images` says so."""
     device, packed = machine.resolve_device(args.device), _packed(args)
+    kind = SweepResult if args.num_images else SpeedResult
     if packed.outcome != "ok":
-        return SpeedResult(variant=packed.variant, outcome=packed.outcome, error=packed.error)
+        return kind(variant=packed.variant, outcome=packed.outcome, error=packed.error)
     try:
         config = checkpoint.read_manifest(packed.checkpoint)["model"]["config"]
         with _photos(args, config, max_scenes=1) as photos:
+            if args.num_images:
+                return _sweep(args, photos, packed, device)
             result = speed_stage.measure_speed(photos, packed, device, _run(args))
     except UnsupportedError as reason:
-        return SpeedResult(variant=packed.variant, outcome="unsupported", error=_unsupported("speed", reason))
+        return kind(variant=packed.variant, outcome="unsupported", error=_unsupported("speed", reason))
     log.info("%.1f ms median of %d", result.latency_ms_median, len(result.latencies_ms))
     return result
+
+
+def _sweep(args: Namespace, photos: ImagesResult, packed: QuantizeResult, device: str) -> SweepResult:
+    reference = read(ReferenceResult, args.reference) if args.reference else None
+    how = {"num_images": args.num_images, "repeats": args.repeats, "reference": reference}
+    return sweep.measure_sweep(photos, packed, device, _run(args), **how)
 
 
 def _model(value: str) -> ModelResult:

@@ -1,0 +1,136 @@
+"""The table of cost against size as text for a terminal: one block a question, a row a variant, a column a size."""
+
+from collections.abc import Callable
+
+from vggt_quant.growth import GIB
+from vggt_quant.results import Provenance
+from vggt_quant.row_values import format_number, one_line
+from vggt_quant.speed_results import Capacity, Cell, SpeedRow, SpeedTable, SweepResult
+from vggt_quant.text_table import lay_out
+
+
+def summary(table: SpeedTable) -> str:
+    """All blocks, below what was measured where and above what is to be known about it."""
+    runs = [sweep.started for sweep in table.baselines]
+    blocks = [
+        _sizes(table, runs, "Time of one forward pass in ms: median, ± to the farther end of its 95 % interval", _time),
+    ]
+    if table.baselines:
+        title = "Times as fast as the own bf16 engine in the same run (~ the intervals touch)"
+        blocks.append(_sizes(table, runs, title, _speedup))
+    blocks += [
+        _sizes(table, runs, "Peak memory in GiB, loading not counted", _peak),
+        _sizes(table, runs, "Lowest SQNR of any output against strict fp32 in dB", _sqnr, only_filled=True),
+        _loading(table, runs),
+    ]
+    return "\n\n".join(["\n".join(_head(table)), *("\n".join(block) for block in blocks if block), *_remarks(table)])
+
+
+def _head(table: SpeedTable) -> list[str]:
+    height, width = table.image_size
+    lines = [
+        f"Cost against the number of images: {table.label}, images of {height} x {width}",
+        f"Device    {table.device}",
+    ]
+    sweep = next((row.sweep for row in table.rows if row.sweep and row.sweep.provenance), None)
+    if sweep and sweep.provenance:
+        lines.append(f"Software  {_software(sweep, sweep.provenance)}")
+    return lines
+
+
+def _software(sweep: SweepResult, provenance: Provenance) -> str:
+    named = {"torch": provenance.torch, "CUDA": provenance.cuda, "driver": provenance.driver, **sweep.libraries}
+    return ", ".join(f"{name} {version}" for name, version in named.items() if version)
+
+
+def _sizes(
+    table: SpeedTable, runs: list[str | None], title: str, show: Callable[[Cell], str], *, only_filled: bool = False
+) -> list[str]:
+    """A block with a column for each number of images."""
+    rows = [{cell.num_images: show(cell) for cell in row.cells} for row in table.rows]
+    columns = [n for n in table.num_images if not only_filled or any(row.get(n, "-") != "-" for row in rows)]
+    if not columns:
+        return []
+    cells = [[str(number) for number in columns], *([row.get(n, "-") for n in columns] for row in rows)]
+    names = ["images", *(_name(row, runs) for row in table.rows)]
+    return [title, "", *lay_out(names, cells, [""] * len(names), header=1)]
+
+
+def _name(row: SpeedRow, runs: list[str | None]) -> str:
+    """The variant, with the number of its run where there are several."""
+    is_numbered = len(runs) > 1 and row.sweep and row.sweep.started in runs
+    return f"{row.variant} [{runs.index(row.sweep.started) + 1}]" if is_numbered else row.variant
+
+
+def _time(cell: Cell) -> str:
+    if cell.latency_ms_median is None:
+        return "memory" if cell.outcome == "out_of_memory" else "-"
+    text = format_number(cell.latency_ms_median)
+    if cell.latency_ms_low is None or cell.latency_ms_high is None:
+        return text
+    farther = max(cell.latency_ms_high - cell.latency_ms_median, cell.latency_ms_median - cell.latency_ms_low)
+    decimals = len(text.partition(".")[2])
+    return f"{text} ±{farther:.{decimals}f}"
+
+
+def _speedup(cell: Cell) -> str:
+    if cell.speedup_vs_bf16 is None:
+        return "-"
+    return f"{cell.speedup_vs_bf16:.2f}x{'~' if cell.apart_from_bf16 is False else ' '}"
+
+
+def _peak(cell: Cell) -> str:
+    return f"{cell.peak_memory_bytes / GIB:.2f}" if cell.peak_memory_bytes is not None else _time(cell)
+
+
+def _sqnr(cell: Cell) -> str:
+    if cell.identical:
+        return "identical"
+    return f"{cell.worst_sqnr_db:.1f} {cell.worst_output}" if cell.worst_sqnr_db is not None else "-"
+
+
+def _loading(table: SpeedTable, runs: list[str | None]) -> list[str]:
+    """What a variant weighs, what loading it takes, and how many images fit."""
+    memories = [f"{one.memory_gib} GiB" for row in table.rows[:] for one in row.capacities]
+    columns = list(dict.fromkeys(memories))
+    heads = ["file", "weights", "loading", "peak", *columns]
+    cells = [heads, *(_loading_cells(row, columns) for row in table.rows)]
+    names = ["variant", *(_name(row, runs) for row in table.rows)]
+    title = "Sizes in GiB, seconds and peak of loading; the largest number of images that fits in a memory"
+    title += " (~ fitted, linear in images)"
+    return [title, "", *lay_out(names, cells, [""] * len(names), header=1)]
+
+
+def _loading_cells(row: SpeedRow, columns: list[str]) -> list[str]:
+    sweep = row.sweep
+    if sweep is None or not sweep.sizes:
+        return ["-"] * (4 + len(columns))
+    sizes = (sweep.checkpoint_bytes, sweep.weights_bytes, sweep.load_peak_memory_bytes)
+    file, weights, peak = (format_number(size / GIB) if size is not None else "-" for size in sizes)
+    fits = [_capacity(one) for one in row.capacities] or ["-"] * len(columns)
+    return [file, weights, f"{sweep.load_seconds or 0:.1f} s", peak, *fits]
+
+
+def _capacity(capacity: Capacity) -> str:
+    if capacity.num_images is None:
+        return "-"
+    return f"{'~' if capacity.how == 'fitted' and capacity.num_images else ''}{capacity.num_images:,}"
+
+
+def _medians(sweep: SweepResult) -> str:
+    return ", ".join(format_number(size.latency_ms_median) for size in sweep.sizes)
+
+
+def _remarks(table: SpeedTable) -> list[str]:
+    """What did not run and why, and which runs the rows are of."""
+    lines = [f"{row.variant} {row.outcome}: {one_line(row.error.message)}" for row in table.rows if row.error]
+    for row in table.rows:
+        lines += [
+            f"{row.variant}: {reason}" for reason in dict.fromkeys(cell.reason for cell in row.cells if cell.reason)
+        ]
+        if row.sweep and row.sweep.note:
+            lines.append(f"{row.variant}: {row.sweep.note}")
+    if len(table.baselines) > 1:
+        lines.append("Each run timed the own bf16 engine again; speedups compare within a run:")
+        lines += [f"[{i}] {one.started}, bf16: {_medians(one)} ms" for i, one in enumerate(table.baselines, start=1)]
+    return ["\n".join(lines)] if lines else []

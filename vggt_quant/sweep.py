@@ -1,0 +1,196 @@
+"""Cost against size: one checkpoint, loaded once, timed on more and more images -> SweepResult.
+
+Called in a fresh process for each variant. At every size: one first pass (whatever is compiled or captured happens in
+it), warm-up, timed passes, memory; at some sizes also the outputs of that very engine against strict float32. Sizes go
+up, so the first that does not fit ends the sweep, with its reason as a row.
+"""
+
+import gc
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggt_quant import machine
+from vggt_quant.checkpoint import memory_bytes
+from vggt_quant.engine import Engine, open_checkpoint, run_device
+from vggt_quant.intervals import median_interval
+from vggt_quant.jobs import describe_error
+from vggt_quant.provenance import provenance
+from vggt_quant.random_photos import scene_name
+from vggt_quant.reference import load_outputs
+from vggt_quant.results import ImagesResult, QuantizeResult, ReferenceResult
+from vggt_quant.rounding import sqnr_db
+from vggt_quant.run_settings import DEFAULT, Run
+from vggt_quant.speed import Repeats, interquartile_range, time_forward
+from vggt_quant.speed_results import OutputSqnr, SizeResult, SweepResult
+from vggt_quant.tensor_file import read_tensors
+
+CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
+CUDA_REPEATS = Repeats(warmup=3, at_least=10, at_most=100, warmup_seconds=0.5)
+log = logging.getLogger(__name__)
+
+
+def repeats_for(device: str, count: int | None) -> Repeats:
+    """How often a size is run on a kind of device; with a `count`, exactly so often."""
+    usual = CUDA_REPEATS if device == "cuda" else CPU_REPEATS
+    return replace(usual, at_least=count, at_most=count) if count else usual
+
+
+def measure_sweep(
+    images: ImagesResult,
+    packed: QuantizeResult,
+    device: str,
+    run: Run = DEFAULT,
+    *,
+    num_images: Sequence[int],
+    repeats: int | None = None,
+    reference: ReferenceResult | None = None,
+) -> SweepResult:
+    """Load the packed model and time its forward pass on the first photos of the first scene, so many at a time.
+
+    Args:
+        images: Whose first scene has at least max(num_images) photos.
+        packed: The checkpoint.
+        device: Where to run, as `measure_speed` takes it.
+        run: How to run.
+        num_images: Sizes, in any order.
+        repeats: Timed passes at each size; None takes `CPU_REPEATS` or `CUDA_REPEATS`.
+        reference: Outputs in strict float32; at the sizes n that have a scene `random_photos.scene_name(n)` among them
+            the outputs are compared.
+
+    Raises:
+        ValueError: Too few photos.
+        UnsupportedError: This device has no kernel for it, or no such way to run.
+        CheckpointError: The checkpoint is damaged or gone.
+        TensorFileError: So are the photos or the reference.
+    """
+    photos_N3HW = read_tensors(images.scenes[0].path)["images"]
+    if max(num_images) > len(photos_N3HW):
+        raise ValueError(f"There are {len(photos_N3HW)} photos, so they cannot be timed {max(num_images)} at a time.")
+    place = run_device(packed.checkpoint, device)
+    known = {scene.scene: scene.path for scene in reference.scenes} if reference else {}
+    _forget_peak(place)
+    started = time.perf_counter()
+    engine = open_checkpoint(packed.checkpoint, place, run)
+    engine.synchronize()
+    load_seconds, load_peak = time.perf_counter() - started, _peak(place)
+    steps = [(photos_N3HW[:number], known.get(scene_name(number))) for number in sorted(set(num_images))]
+    return SweepResult(
+        variant=packed.variant,
+        outcome="ok",
+        error=None,
+        run=asdict(run),
+        image_size=list(photos_N3HW.shape[-2:]),
+        compute_dtype=engine.compute_dtype,
+        load_seconds=load_seconds,
+        load_peak_memory_bytes=load_peak,
+        weights_bytes=memory_bytes(engine.model),
+        checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
+        memory_kind="cuda allocator" if place == "cuda" else "resident set",
+        device_memory_bytes=_device_memory_bytes(place),
+        sizes=_measure_sizes(engine, steps, repeats_for(place, repeats)),
+        libraries=machine.kernel_libraries(),
+        note=None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel",
+        provenance=provenance(place),
+    )
+
+
+def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repeats: Repeats) -> list[SizeResult]:
+    """The sizes in ascending order, as (photos, reference outputs); from the first that does not fit none is tried."""
+    sizes: list[SizeResult] = []
+    for photos_N3HW, reference in steps:
+        if sizes and sizes[-1].outcome != "ok":
+            sizes.append(replace(sizes[-1], num_images=len(photos_N3HW)))
+            continue
+        size = _measure_size(engine, photos_N3HW, repeats, reference)
+        sizes.append(size)
+        log.info("%d images: %s", size.num_images, size.reason or f"{size.latency_ms_median:.2f} ms")
+    return sizes
+
+
+def _measure_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:
+    gc.collect()
+    _forget_peak(engine.device.type)
+    try:
+        return _time_size(engine, photos_N3HW, repeats, reference)
+    except (MemoryError, RuntimeError) as exception:
+        error = describe_error("speed", exception)
+        if error.kind != "out_of_memory":
+            raise
+        # Only the sentence is kept: the exception holds on to the tensors of all frames that it went through.
+        reason = f"out of memory at {len(photos_N3HW)} images: {error.message.splitlines()[0]}"
+    return SizeResult(num_images=len(photos_N3HW), outcome="out_of_memory", reason=reason)
+
+
+def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:
+    place = engine.device.type
+    images_N3HW = photos_N3HW.to(engine.device)
+    started = time.perf_counter()
+    engine.run(images_N3HW)
+    engine.synchronize()
+    first_pass_seconds, first_peak = time.perf_counter() - started, _peak(place)
+    _forget_peak(place)
+    latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
+    gpu = machine.gpu_state() if place == "cuda" else {}
+    steady_peak = _peak(place)
+    low, high = median_interval(latencies_ms) or (None, None)
+    return SizeResult(
+        num_images=len(photos_N3HW),
+        outcome="ok",
+        first_pass_seconds=first_pass_seconds,
+        latencies_ms=latencies_ms,
+        latency_ms_median=statistics.median(latencies_ms),
+        latency_ms_low=low,
+        latency_ms_high=high,
+        latency_ms_iqr=interquartile_range(latencies_ms) if len(latencies_ms) > 1 else None,
+        peak_memory_bytes=max(first_peak, steady_peak),
+        steady_peak_memory_bytes=steady_peak,
+        reserved_memory_bytes=torch.cuda.max_memory_reserved() if place == "cuda" else None,
+        kernels=dict(engine.kernels),
+        other_processor_share=other_share,
+        gpu=gpu,
+        outputs=_compare(load_outputs(reference), engine.run(images_N3HW)) if reference else [],
+    )
+
+
+def _compare(reference: dict, outputs: dict) -> list[OutputSqnr]:
+    """SQNR of each output tensor; what is echoed or a list (the poses of each iteration) is left out."""
+    shared = sorted(name for name in reference.keys() & outputs.keys() if name != "images")
+    return [_sqnr(name, reference[name], outputs[name].cpu()) for name in shared if isinstance(outputs[name], Tensor)]
+
+
+def _sqnr(name: str, reference: Tensor, output: Tensor) -> OutputSqnr:
+    if reference.shape != output.shape:
+        reason = f"shape {list(output.shape)} instead of {list(reference.shape)}"
+        return OutputSqnr(output=name, sqnr_db=None, identical=False, error=reason)
+    ratio = sqnr_db(reference, output)
+    is_identical = torch.equal(reference, output)
+    error = None if math.isfinite(ratio) or is_identical else "not finite"
+    return OutputSqnr(output=name, sqnr_db=ratio if math.isfinite(ratio) else None, identical=is_identical, error=error)
+
+
+def _peak(place: str) -> int:
+    return torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
+
+
+def _forget_peak(place: str) -> None:
+    """Let the peak count from here; on CUDA give back what earlier sizes left unused, too."""
+    if place == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        machine.forget_peak_resident()
+
+
+def _device_memory_bytes(place: str) -> int:
+    if place == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
