@@ -1,7 +1,7 @@
 """Roundings that the kernels share, and what Triton's interpreter (TRITON_INTERPRET=1, on the CPU) gets wrong.
 
-The interpreter loses the carry when it rounds to float8, and multiplies bfloat16 as if its bits were integers; the
-kernels step around both where they are interpreted, and only there.
+The interpreter cuts bits off instead of rounding to bfloat16, loses the carry when it rounds to float8, and multiplies
+bfloat16 as if its bits were integers; the kernels step around all three where they are interpreted, and only there.
 """
 
 import torch
@@ -21,6 +21,16 @@ def nearest(x):
 
 
 @triton.jit
+def to(x, dtype: tl.constexpr):
+    """float32 to another floating type, rounded to nearest."""
+    if INTERPRETED and dtype == tl.bfloat16:
+        bits = x.to(tl.int32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+        x = bits.to(tl.float32, bitcast=True)
+    return x.to(dtype)
+
+
+@triton.jit
 def to_float8(x):
     """float32 to float8 e4m3, saturating at its largest value."""
     x = tl.minimum(tl.maximum(x, -448.0), 448.0)
@@ -32,6 +42,21 @@ def to_float8(x):
         small = nearest(x * 512.0) / 512.0
         x = tl.where(tl.abs(x) < 0.015625, small, bits.to(tl.float32, bitcast=True))
     return x.to(tl.float8e4nv)
+
+
+@triton.jit
+def largest(x):
+    """Largest magnitude of a row; NaN if there is a NaN, which `tl.max` would pass over.
+
+    Bits of positive floats order as integers do, and those of NaN lie above infinity.
+    """
+    return tl.max(tl.abs(x).to(tl.int32, bitcast=True), 0).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def positive(scale):
+    """A scale that can be divided by: 1e-30 for a row of zeros; NaN stays."""
+    return tl.where(scale < 1e-30, 1e-30, scale)
 
 
 @triton.jit

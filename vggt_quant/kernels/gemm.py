@@ -22,6 +22,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from vggt_quant.kernels import cast
 from vggt_quant.kernels.operands import Rows
 
 BAND = 8
@@ -80,7 +81,7 @@ def _finish(
     if bias is not None:
         y += tl.load(bias + n, in_n, 0.0).to(tl.float32)[None, :]
     place = m.to(tl.int64)[:, None] * N + n[None, :]
-    tl.store(out + place, y.to(out.dtype.element_ty), in_m[:, None] & in_n[None, :])
+    tl.store(out + place, cast.to(y, tl.bfloat16), in_m[:, None] & in_n[None, :])
 
 
 @triton.jit(do_not_specialize=["M"])

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vggt_quant.kernels import cast
+
 PIXELS = 32
 """Pixels per program."""
 
@@ -34,7 +36,7 @@ def _resize(x, bias, code, out, pixels, h, w, H, W, step_y, step_x, C: tl.conste
         value += tl.load(bias + c).to(tl.float32)
     if code is not None:
         value += tl.load(code + (pixel % (H * W))[:, None] * C + c, inside, 0.0).to(tl.float32)
-    tl.store(out + pixel[:, None] * C + c, value.to(out.dtype.element_ty), inside)
+    tl.store(out + pixel[:, None] * C + c, cast.to(value, out.dtype.element_ty), inside)
 
 
 def resize(
@@ -64,7 +66,7 @@ def _finish(x, bias, first, second, out, total, RELU: tl.constexpr, C: tl.conste
         y += tl.load(second + place, inside, 0.0).to(tl.float32)
     if RELU:
         y = tl.maximum(y, 0.0)
-    tl.store(out + place, y.to(out.dtype.element_ty), inside)
+    tl.store(out + place, cast.to(y, out.dtype.element_ty), inside)
 
 
 def finish(

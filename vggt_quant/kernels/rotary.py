@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vggt_quant.kernels import cast
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadNorms:
@@ -53,8 +55,8 @@ def _norm_rotate(
     k, k_partner = _normed(k, k_partner, k_weight, k_bias, eps, e, partner_e, E)
     # Every thread has read before any writes.
     tl.debug_barrier()
-    tl.store(row + e, (q * cos + q_partner * sin).to(qkv.dtype.element_ty))
-    tl.store(row + H * E + e, (k * cos + k_partner * sin).to(qkv.dtype.element_ty))
+    tl.store(row + e, cast.to(q * cos + q_partner * sin, qkv.dtype.element_ty))
+    tl.store(row + H * E + e, cast.to(k * cos + k_partner * sin, qkv.dtype.element_ty))
 
 
 def norm_rotate(qkv_M3D: Tensor, norms: HeadNorms, table_2PE: Tensor, num_heads: int) -> None:

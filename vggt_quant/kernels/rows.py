@@ -32,7 +32,7 @@ def _produce(
     if update is not None:
         change = tl.load(update + row * K + columns, inside, 0.0).to(tl.float32)
         y += change * tl.load(gamma + columns, inside, 0.0).to(tl.float32)
-        tl.store(x + place + columns, y.to(x.dtype.element_ty), inside)
+        tl.store(x + place + columns, cast.to(y, x.dtype.element_ty), inside)
     if STEP == "layer_norm":
         centred = tl.where(inside, y - tl.sum(y, 0) / K, 0.0)
         y = centred * tl.rsqrt(tl.sum(centred * centred, 0) / K + eps)
@@ -41,23 +41,25 @@ def _produce(
     elif STEP == "gelu":
         y = cast.gelu(y)
     if KIND == "int8":
-        s = tl.maximum(tl.max(tl.abs(y), 0) / 127.0, 1e-30)
+        s = cast.positive(cast.largest(y) / 127.0)
         y = cast.nearest(y / s)
         tl.store(scale + row, s)
     elif KIND == "int8_asymmetric":
-        low, high = tl.minimum(tl.min(y, 0), 0.0), tl.maximum(tl.max(y, 0), 0.0)
-        s = tl.maximum((high - low) / 255.0, 1e-30)
+        low, high = -cast.largest(tl.where(y > 0.0, 0.0, y)), cast.largest(tl.where(y < 0.0, 0.0, y))
+        s = cast.positive((high - low) / 255.0)
         z = cast.nearest(-128.0 - low / s)
         y = tl.minimum(tl.maximum(cast.nearest(y / s) + z, -128.0), 127.0)
         tl.store(scale + row, s)
         tl.store(zero + row, z)
         tl.store(total + row, tl.sum(tl.where(inside, y - z, 0.0), 0))
     elif KIND == "float8":
-        s = tl.maximum(tl.max(tl.abs(y), 0) / 448.0, 1e-30)
+        s = cast.positive(cast.largest(y) / 448.0)
         tl.store(scale + row, s)
         tl.store(out + row * K + columns, cast.to_float8(y / s), inside)
-    if KIND != "float8":
-        tl.store(out + row * K + columns, y.to(out.dtype.element_ty), inside)
+    if KIND == "bfloat16":
+        tl.store(out + row * K + columns, cast.to(y, tl.bfloat16), inside)
+    elif KIND != "float8":
+        tl.store(out + row * K + columns, y.to(tl.int8), inside)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,7 +35,7 @@ def _int4(packed, scale, zero, row_scale, out, K, B, G, group, KIND: tl.constexp
     elif KIND == "float8":
         value = cast.to_float8(value / tl.load(row_scale + row))
     else:
-        value = value.to(tl.bfloat16)
+        value = cast.to(value, tl.bfloat16)
     tl.store(out + row * K + column, value, inside)
 
 
@@ -68,7 +68,7 @@ def _int8(weight, scale, zero, out, K, BLOCK: tl.constexpr):
     if zero is not None:
         value -= tl.load(zero + row).to(tl.float32)
     value *= tl.load(scale + row).to(tl.float32)
-    tl.store(out + row * K + column, value.to(tl.bfloat16), inside)
+    tl.store(out + row * K + column, cast.to(value, tl.bfloat16), inside)
 
 
 def unpack_int8(weight_NK: Tensor, scale_N1: Tensor, zero_point_N1: Tensor | None) -> Tensor:
