@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from vggt_quant import formats, rounding
-from vggt_quant.kernels import reference
 from vggt_quant.progress import track
+
+LARGEST = 448.0
+SMALLEST_SCALE = 1e-30
+"""Of a row of zeros."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,12 +27,13 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
     sqnr_db = {}
     for name in track(layers, "round to float8"):
         linear = model.get_submodule(name)
-        weight = linear.weight.detach()
+        weight = linear.weight.detach().float()
         if not torch.isfinite(weight).all():
             raise ValueError(f"{name}: a weight holds NaN or infinity; it cannot be quantized.")
-        rows = reference.quantize_rows(weight, "float8")
+        scale_N = (weight.abs().amax(1) / LARGEST).clamp(min=SMALLEST_SCALE)
+        values_NK = (weight / scale_N[:, None]).to(torch.float8_e4m3fn)
         bias = None if linear.bias is None else linear.bias.detach()
-        packed = formats.get("fp8").PackedLinear.from_values(rows.values_MK, rows.scale_M, bias)
+        packed = formats.get("fp8").PackedLinear.from_values(values_NK, scale_N, bias)
         formats.replace(model, name, packed)
         sqnr_db[name] = rounding.sqnr_db(weight, packed.dequantized())
     return sqnr_db
