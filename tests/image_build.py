@@ -3,13 +3,18 @@
 Pip's settings of this machine (certificates, indexes, folders of wheels) go into that Debian, not into our Dockerfile.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
+
+from processes import words_of
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -96,11 +101,71 @@ class Builder:
         self.buildah("push", image, f"docker-archive:{path}:{image}")
         return path
 
+    @contextlib.contextmanager
+    def running(self, image, *command, volume, **environment):
+        """A container of the image that runs a command while the block does; what is left of it is killed.
+
+        `volume` is a folder here and where it is mounted there.
+        """
+        container = self.buildah("from", image)
+        words = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
+        words = ["run", "--volume", "{}:{}".format(*volume), *words, container, "--", *command]
+        with open(self.folder / f"{container}.log", "w+") as log:
+            process = subprocess.Popen([tool("buildah"), *words], env=self.environment, stdout=log, stderr=log)
+            running = Running(process, Path(log.name))
+            try:
+                yield running
+            finally:
+                running.kill()
+        self.buildah("rm", container)
+
     def clear(self):
         """Remove all containers and images, and the folder."""
         self.buildah("rm", "--all")
         self.buildah("rmi", "--all", "--force")
         shutil.rmtree(self.folder)
+
+
+class Running:
+    """A container at work, which shares the list of processes with this machine."""
+
+    def __init__(self, process, log):
+        self.process, self.log = process, log
+
+    def said(self):
+        return self.log.read_text()
+
+    def commands(self):
+        """The command lines of what runs in the container; none once it has ended."""
+        if self.process.poll() is not None:
+            return []
+        return [words for words in map(words_of, descendants(self.process.pid)) if words]
+
+    def wait_for(self, condition, seconds):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None and time.monotonic() < end, self.said()
+            time.sleep(0.2)
+
+    def terminate(self, words):
+        """Send SIGTERM to the first process with this command line, as an engine does to the one that it started."""
+        first = next(number for number in descendants(self.process.pid) if words_of(number) == words)
+        os.kill(first, signal.SIGTERM)
+
+    def kill(self):
+        for number in [*descendants(self.process.pid), self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait()
+
+
+def descendants(process_id):
+    """Children, grandchildren and so on, parents first."""
+    found = []
+    for file in Path(f"/proc/{process_id}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, file.read_text().split())
+    return found + [number for child in found for number in descendants(child)]
 
 
 def pip_settings():

@@ -7,6 +7,7 @@ from image_build import BASE, DOCKERFILE, ROOT, Builder, obstacle, ran, tool
 
 # Unpacked, with PyTorch's CPU build; 1.7 GB when this was written. The CUDA build adds about 5 GB.
 RUNTIME_BYTES = 2.0e9
+VOLUME = {"hf", "checkpoints", "results", "logs", ".snakemake"}
 NEEDED = {
     "etc/ssl/certs/ca-certificates.crt",
     "opt/vggt_quant/config/variants.yaml",
@@ -107,16 +108,42 @@ class TestRuntime:
         assert {"fp32", "int8_symmetric"} <= set(re.findall(r'"variant": "(\w+)"', report))
 
 
+@pytest.fixture(scope="module")
+def runpod(builder, runtime):
+    """Only the last stage, on the image that is there: buildah without a cache would make everything anew."""
+    text = DOCKERFILE.read_text()
+    stage = text[text.index("FROM runtime AS runpod") :]
+    file = builder.folder / "Dockerfile"
+    file.write_text(f"ARG BASE_IMAGE={BASE}\nFROM {runtime} AS runtime\n{stage}")
+    return builder.build("runpod", file)
+
+
 class TestRunpod:
     pytestmark = heavy
 
-    def test_it_is_what_its_description_says(self, builder, runtime, tmp_path):
-        # Only the last stage, on the image that is there: buildah without a cache would make everything anew.
-        text = DOCKERFILE.read_text()
-        stage = text[text.index("FROM runtime AS runpod") :]
-        (tmp_path / "Dockerfile").write_text(f"ARG BASE_IMAGE={BASE}\nFROM {runtime} AS runtime\n{stage}")
-        image = builder.build("runpod", tmp_path / "Dockerfile")
-        examine(builder.export(builder.lighten(image)), "runpod")
+    def test_it_is_what_its_description_says(self, builder, runpod):
+        examine(builder.export(builder.lighten(runpod)), "runpod")
+
+    def test_its_command_lays_out_the_volume_runs_the_comparison_and_sleeps(self, builder, runpod, tmp_path):
+        """As RunPod starts it, with a folder as the volume; nobody may log in, and the pod is not to end itself."""
+        settings = {
+            **{"VGGT_RUN_NAME": "first", "VGGT_MODEL": "nano-random", "VGGT_IMAGES": "drawn"},
+            **{"VGGT_METHODS": "fp32,int8_symmetric", "VGGT_AUTO_STOP": "no"},
+            "VGGT_RUN_ARGS": "--max-scenes 1 --calibration-folder none --device cpu",
+        }
+        command = json.loads(builder.buildah("inspect", runpod))["Docker"]["config"]["Cmd"]
+        report = tmp_path / "results" / "first" / "comparison_report.json"
+        with builder.running(runpod, *command, volume=(tmp_path, "/workspace"), **settings) as pod:
+            pod.wait_for(lambda: ["sleep", "infinity"] in pod.commands(), seconds=300)
+            assert report.is_file(), pod.said()
+            assert {path.name for path in tmp_path.iterdir()} >= VOLUME
+            rows = json.loads(report.read_text())["methods"]
+            assert {row["variant"]: row["outcome"] for row in rows} == {"fp32": "ok", "int8_symmetric": "ok"}
+            assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) >= 2
+            (log,) = (tmp_path / "logs").iterdir()
+            assert "/opt/vggt_quant/workflow/profiles/runpod" in log.read_text()
+            pod.terminate(["bash", *command])
+            assert pod.process.wait(timeout=30) == 143, pod.said()
 
 
 def versions(name):
