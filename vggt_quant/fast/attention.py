@@ -24,9 +24,14 @@ def kernel(device: torch.device, head_width: int, attention: str = "bfloat16") -
     if device.type != "cuda":
         return "torch sdpa"
     major, _ = torch.cuda.get_device_capability(device)
-    if major == 9 and head_width in (64, 128) and importlib.util.find_spec("flash_attn.cute"):
+    if major == 9 and head_width in (64, 128) and _has_flash_attention_4():
         return "flash-attn-4"
     return "cudnn" if major >= 9 else "torch sdpa"
+
+
+def _has_flash_attention_4() -> bool:
+    # The older flash-attn has the same top package, and without either the search for the inner one raises.
+    return bool(importlib.util.find_spec("flash_attn") and importlib.util.find_spec("flash_attn.cute"))
 
 
 def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -> Attend:
@@ -34,15 +39,18 @@ def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -
     name = kernel(device, head_width, attention)
     if name == "flash-attn-4":
         return _flash_attention_4()
-    return functools.partial(_sdpa, backends=[SDPBackend.CUDNN_ATTENTION] if name == "cudnn" else None)
+    return _attend_by_cudnn if name == "cudnn" else attend_by_torch
 
 
-def _sdpa(q_BNHE: Tensor, k_BNHE: Tensor, v_BNHE: Tensor, *, backends: list[SDPBackend] | None) -> Tensor:
+def attend_by_torch(q_BNHE: Tensor, k_BNHE: Tensor, v_BNHE: Tensor) -> Tensor:
+    """Whatever PyTorch chooses."""
     q, k, v = (x.transpose(1, 2) for x in (q_BNHE, k_BNHE, v_BNHE))
-    if backends is None:
-        return scaled_dot_product_attention(q, k, v).transpose(1, 2)
-    with sdpa_kernel(backends):
-        return scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    return scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def _attend_by_cudnn(q_BNHE: Tensor, k_BNHE: Tensor, v_BNHE: Tensor) -> Tensor:
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return attend_by_torch(q_BNHE, k_BNHE, v_BNHE)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vggt_quant.fast.attention import attend
+from vggt_quant.fast.attention import attend_by_torch
 from vggt_quant.fast.blocks import FastBlock, stream_of
 from vggt_quant.fast.linears import multiplier, multiply
 from vggt_quant.kernels import rows
@@ -16,11 +16,9 @@ from vggt_quant.model.camera_head import CameraHead, activate_pose
 class FastCameraHead:
     """A `CameraHead` for one scene."""
 
-    def __init__(self, head: CameraHead, device: torch.device) -> None:
+    def __init__(self, head: CameraHead) -> None:
         self.head = head
-        attention = head.trunk[0].attn
-        width = head.token_norm.normalized_shape[0] // attention.num_heads
-        self.blocks = [FastBlock(block, attend(device, width)) for block in head.trunk]
+        self.blocks = [FastBlock(block, attend_by_torch) for block in head.trunk]
         self.modulation = multiplier(head.poseLN_modulation[1])
         self.fc1, self.fc2 = multiplier(head.pose_branch.fc1), multiplier(head.pose_branch.fc2)
 

@@ -43,7 +43,8 @@ class FastDenseHead:
         scratch = self.head.scratch
         levels = [self._level(i, level_FNK, image_size) for i, level_FNK in enumerate(levels_FNK)]
         hidden = _conv(self._fuse(levels), scratch.output_conv1)
-        hidden = maps.resize(hidden, image_size, scratch.output_conv1.bias, self._code(hidden, image_size, image_size))
+        codes = self._codes(hidden, image_size, image_size)
+        hidden = maps.resize(hidden, image_size, scratch.output_conv1.bias, *codes)
         inner, _, outer = scratch.output_conv2
         weight_OC = outer.weight.flatten(1)
         hidden = _conv(hidden, inner)
@@ -57,7 +58,9 @@ class FastDenseHead:
         x_FhwC = functional.linear(tokens_MK, project.weight.flatten(1), project.bias).view(
             -1, *grid, project.out_channels
         )
-        x_FhwC += self._code(x_FhwC, tuple(grid), image_size)
+        code_hC, code_wC = self._codes(x_FhwC, tuple(grid), image_size)
+        if code_hC is not None:
+            x_FhwC += (code_hC[:, None] + code_wC).to(x_FhwC.dtype)
         if level < 2:
             x_FhwC = _grow(x_FhwC, self.grow[level], self.head.resize_layers[level])
         elif level == 3:
@@ -74,12 +77,25 @@ class FastDenseHead:
             x = _fusion(fusion, _residual_unit(fusion.resConfUnit1, levels[level], x, relu=True), size)
         return x
 
-    def _code(self, like: Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> Tensor | None:
+    def _codes(
+        self, like: Tensor, size: tuple[int, int], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """The code of the plane as float32 rows [h, C] and columns [w, C]: half of the channels depend on each."""
         if not self.head.plane_codes:
-            return None
+            return None, None
         channels, aspect = like.shape[-1], image_size[1] / image_size[0]
-        key = (channels, *size, aspect)
-        return self.codes.get(key, like, lambda: plane_code(channels, *size, aspect).permute(1, 2, 0).contiguous())
+        key, like = (channels, *size, aspect), like.new_empty(0, dtype=torch.float32)
+        both_LC = self.codes.get(key, like, lambda: _split_code(plane_code(channels, *size, aspect)))
+        return both_LC[: size[0]], both_LC[size[0] :]
+
+
+def _split_code(code_Chw: Tensor) -> Tensor:
+    """[h + w, C]: what each row and what each column adds; the first half of the channels depends on the column."""
+    half = len(code_Chw) // 2
+    code_hC, code_wC = code_Chw[:, :, 0].t().clone(), code_Chw[:, 0].t().clone()
+    code_hC[:, :half] = 0
+    code_wC[:, half:] = 0
+    return torch.cat((code_hC, code_wC))
 
 
 def _fusion(block: FusionBlock, relu_FhwC: Tensor, size: tuple[int, int]) -> Tensor:

@@ -45,7 +45,7 @@ class FastForward:
         self.global_blocks = [FastBlock(block, run) for block in aggregator.global_blocks]
         embed = aggregator.patch_embed
         self.vit_blocks = [FastBlock(block, run) for block in getattr(embed, "blocks", ())]
-        self.camera_head = model.camera_head and FastCameraHead(model.camera_head, device)
+        self.camera_head = model.camera_head and FastCameraHead(model.camera_head)
         self.dense_heads = {}
         for name, values, config in (
             ("depth", model.depth_head, model.config.depth_head),

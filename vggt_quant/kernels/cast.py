@@ -46,11 +46,11 @@ def to_float8(x):
 
 @triton.jit
 def largest(x):
-    """Largest magnitude of a row; NaN if there is a NaN, which `tl.max` would pass over.
+    """Largest magnitude of each row; NaN if there is a NaN, which `tl.max` would pass over.
 
     Bits of positive floats order as integers do, and those of NaN lie above infinity.
     """
-    return tl.max(tl.abs(x).to(tl.int32, bitcast=True), 0).to(tl.float32, bitcast=True)
+    return tl.max(tl.abs(x).to(tl.int32, bitcast=True), 1).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -61,5 +61,12 @@ def positive(scale):
 
 @triton.jit
 def gelu(x):
-    """Exact GELU, by erf."""
-    return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+    """GELU, x times the normal distribution function, whose tail is Abramowitz and Stegun's 7.1.26: |error| < 1e-7.
+
+    `tl.erf` is as exact and takes three times as many instructions, more than the memory traffic of the kernel hides.
+    """
+    z = tl.abs(x) * 0.7071067811865476
+    t = 1.0 / (1.0 + 0.3275911 * z)
+    series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t
+    tail = 0.5 * series * tl.exp2(-1.4426950408889634 * z * z)
+    return x * tl.where(x < 0.0, tail, 1.0 - tail)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from vggt_quant.kernels import cast
 
-PIXELS = 32
-"""Pixels per program."""
+ELEMENTS = 4096
+"""Values that a program of `resize` makes."""
 
 
 @triton.jit
-def _resize(x, bias, code, out, pixels, h, w, H, W, step_y, step_x, C: tl.constexpr, BLOCK: tl.constexpr):
+def _resize(x, bias, code_y, code_x, out, pixels, h, w, H, W, step_y, step_x, C: tl.constexpr, BLOCK: tl.constexpr):
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     c = tl.arange(0, C)[None, :]
     inside = (pixel < pixels)[:, None]
@@ -34,21 +34,28 @@ def _resize(x, bias, code, out, pixels, h, w, H, W, step_y, step_x, C: tl.conste
     value = first + down * (second - first)
     if bias is not None:
         value += tl.load(bias + c).to(tl.float32)
-    if code is not None:
-        value += tl.load(code + (pixel % (H * W))[:, None] * C + c, inside, 0.0).to(tl.float32)
+    if code_y is not None:
+        value += tl.load(code_y + y[:, None] * C + c, inside, 0.0)
+        value += tl.load(code_x + x_column[:, None] * C + c, inside, 0.0)
     tl.store(out + pixel[:, None] * C + c, cast.to(value, out.dtype.element_ty), inside)
 
 
 def resize(
-    x_FhwC: Tensor, size: tuple[int, int], bias_C: Tensor | None = None, code_HWC: Tensor | None = None
+    x_FhwC: Tensor,
+    size: tuple[int, int],
+    bias_C: Tensor | None = None,
+    code_HC: Tensor | None = None,
+    code_WC: Tensor | None = None,
 ) -> Tensor:
-    """Bilinear with corner pixels on corner pixels, plus a bias and a code of the plane: [F, H, W, C]."""
+    """Bilinear with corner pixels on corner pixels, plus a bias and a code of rows and columns: [F, H, W, C]."""
     frames, h, w, channels = x_FhwC.shape
     out = x_FhwC.new_empty(frames, *size, channels)
     pixels = frames * size[0] * size[1]
     steps = [(small - 1) / (large - 1) if large > 1 else 0.0 for small, large in zip((h, w), size, strict=True)]
-    _resize[(triton.cdiv(pixels, PIXELS),)](
-        x_FhwC.contiguous(), bias_C, code_HWC, out, pixels, h, w, *size, *steps, C=channels, BLOCK=PIXELS, num_warps=4
+    block = max(1, ELEMENTS // channels)
+    _resize[(triton.cdiv(pixels, block),)](
+        x_FhwC.contiguous(), bias_C, code_HC, code_WC, out, pixels, h, w, *size, *steps,
+        C=channels, BLOCK=block, num_warps=4,
     )  # fmt: skip
     return out
 

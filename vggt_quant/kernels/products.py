@@ -14,6 +14,15 @@ def has_float8(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
+FEW_ROWS = 128
+"""Below that, cuBLAS has no float8 kernel for some shapes (seen: 5 rows, 8192 to 2048)."""
+
+
+def _takes_cublas(rows: int, weight_NK: Tensor) -> bool:
+    """Whether cuBLAS multiplies float8 of these shapes; the kernel in `gemm` takes any."""
+    return rows >= FEW_ROWS and not any(side % 16 for side in weight_NK.shape)
+
+
 def multiply(
     rows: Rows,
     weight_NK: Tensor,
@@ -35,8 +44,7 @@ def multiply(
     """
     if not weight_NK.is_cuda:
         return reference.multiply_rows(rows, weight_NK, scale_N, zero_N, bias_N)
-    # cuBLAS wants multiples of 16; the kernel below takes any size.
-    if weight_NK.dtype != torch.int8 and not any(side % 16 for side in weight_NK.shape):
+    if weight_NK.dtype != torch.int8 and _takes_cublas(len(rows.scale_M), weight_NK):
         bias = None if bias_N is None else bias_N.to(torch.bfloat16)
         return torch._scaled_mm(
             rows.values_MK, weight_NK.t(), rows.scale_M[:, None], scale_N[None], bias=bias,

@@ -73,17 +73,52 @@ def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
     x_MK = x_MK.float()
     if kind == "float8":
         scale_M = (x_MK.abs().amax(1) / FLOAT8_MAX).clamp(min=TINY)
-        values_MK = (x_MK / scale_M[:, None]).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8)
+        values_MK = (x_MK * (1 / scale_M)[:, None]).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8)
         return Rows(values_MK=values_MK, scale_M=scale_M)
     if kind == "int8":
         scale_M = (x_MK.abs().amax(1) / 127).clamp(min=TINY)
-        return Rows(values_MK=(x_MK / scale_M[:, None]).round().to(torch.int8), scale_M=scale_M)
+        return Rows(values_MK=(x_MK * (1 / scale_M)[:, None]).round().to(torch.int8), scale_M=scale_M)
     low_M, high_M = x_MK.amin(1).clamp(max=0), x_MK.amax(1).clamp(min=0)
     scale_M = ((high_M - low_M) / 255).clamp(min=TINY)
     zero_M = (-128 - low_M / scale_M).round()
-    values_MK = ((x_MK / scale_M[:, None]).round() + zero_M[:, None]).clamp(-128, 127)
+    values_MK = ((x_MK * (1 / scale_M)[:, None]).round() + zero_M[:, None]).clamp(-128, 127)
     total_M = (values_MK - zero_M[:, None]).sum(1)
     return Rows(values_MK=values_MK.to(torch.int8), scale_M=scale_M, zero_M=zero_M, total_M=total_M)
+
+
+def layer_norm(
+    x_MK: Tensor,
+    weight_K: Tensor,
+    bias_K: Tensor,
+    eps: float,
+    kind: Kind,
+    change_MK: Tensor | None = None,
+    gamma_K: Tensor | None = None,
+) -> Operand:
+    """Layer norm of each row in float32 as an operand, after change * gamma was added to `x` in place."""
+    y_MK = x_MK.float()
+    if change_MK is not None:
+        y_MK = y_MK + change_MK.float() * gamma_K.float()
+        x_MK.copy_(y_MK)
+    normed_MK = functional.layer_norm(y_MK, weight_K.shape, weight_K.float(), bias_K.float(), eps)
+    return _operand(normed_MK, kind)
+
+
+def gelu(x_MK: Tensor, kind: Kind) -> Operand:
+    """Exact GELU of each value in float32, as an operand."""
+    return _operand(functional.gelu(x_MK.float()), kind)
+
+
+def _operand(x_MK: Tensor, kind: Kind) -> Operand:
+    return x_MK.to(torch.bfloat16) if kind == "bfloat16" else quantize_rows(x_MK, kind)
+
+
+def finish(
+    x_FHWC: Tensor, bias_C: Tensor | None, *, relu: bool, first: Tensor | None = None, second: Tensor | None = None
+) -> Tensor:
+    """X + bias + first + second in float32, then perhaps ReLU."""
+    y = sum((part.float() for part in (bias_C, first, second) if part is not None), start=x_FHWC.float())
+    return y.relu() if relu else y
 
 
 def multiply_rows(
@@ -91,10 +126,13 @@ def multiply_rows(
 ) -> Tensor:
     """float32 [M, N]: rows times the transposed weight (weight - zero) * scale, plus bias; int8 products are exact."""
     values_MK = rows.values_MK
-    if values_MK.dtype == torch.int8:
-        product_MN = torch._int_mm(values_MK, weight_NK.t()).float()
-    else:
+    if values_MK.dtype != torch.int8:
         product_MN = values_MK.float() @ weight_NK.float().t()
+    elif values_MK.is_cuda:
+        # `_int_mm` wants more than 16 rows and multiples of 8 there; float64 holds every sum.
+        product_MN = (values_MK.double() @ weight_NK.double().t()).float()
+    else:
+        product_MN = torch._int_mm(values_MK, weight_NK.t()).float()
     if rows.zero_M is not None:
         product_MN -= rows.zero_M[:, None] * weight_NK.sum(1, dtype=torch.int32).float()
     if zero_N is not None:
