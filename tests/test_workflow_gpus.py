@@ -36,7 +36,12 @@ def quantize(model, layers, config, calibration):
     (folder / f"{os.getpid()}.held").write_text(held)
     return {}
 '''
-VARIANTS = {name: {"method": "holds"} for name in ("first", "second", "third")}
+# Three settings: of two variants with the same one the second takes the first's checkpoint.
+VARIANTS = {
+    "first": {"method": "holds", "dtype": "float32"},
+    "second": {"method": "holds", "dtype": "bfloat16"},
+    "third": {"method": "holds", "dtype": "float16"},
+}
 
 
 def test_two_gpus_work_on_two_variants_at_once_and_no_variants_share_one(tmp_path):
