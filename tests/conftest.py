@@ -1,7 +1,14 @@
 """What several test files start from."""
 
+import os
+
 import pytest
+import torch
 from safetensors.torch import save
+
+# Without a GPU the Triton kernels are interpreted, which has to be said before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from vggt_quant.model.pretrained import load_state, resolve
 
