@@ -60,7 +60,7 @@ ALLOWED = {
     "growth": {"speed_results"},
     "random_photos": {"results", "scene_results", "tensor_file"},
     "sweep": {
-        *("checkpoint", "engine", "intervals", "jobs", "machine", "provenance", "random_photos", "reference"),
+        *("checkpoint", "engine", "growth", "intervals", "jobs", "machine", "provenance", "random_photos", "reference"),
         *("results", "rounding", "run_settings", "speed", "speed_results", "tensor_file"),
     },
     "speed_summary": {"growth", "results", "row_values", "speed_results", "text_table"},

@@ -142,6 +142,8 @@ def _speed(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--num-images", type=counts, help=text)
     command.add_argument("--repeats", type=positive, help="timed passes at each of them (default: for three seconds)")
     command.add_argument("--reference", type=Path, help="reference.json whose outputs the timed ones are held against")
+    text = "GiB, e.g. 8,16,24: also run the number of images that just fits there, where the GPU is as large"
+    command.add_argument("--fill-memory", type=counts, default=[], help=text)
     table = command.add_argument_group("the table (without --packed)")
     table.add_argument("--output-dir", type=Path, help="where speed_table.json, .txt and .png and all results go")
     table.add_argument("--methods", type=names, nargs="+", help="variants (default: those of `compare`)")

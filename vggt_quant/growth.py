@@ -41,15 +41,32 @@ def at(growth: Growth, number: float) -> float:
     return growth.constant + growth.linear * number + growth.quadratic * number**2
 
 
-def capacity(memory_gib: int, sizes: Sequence[SizeResult], growth: Growth | None) -> Capacity:
-    """How many images fit into a memory of `memory_gib`, by the fitted peak and never against what was measured."""
-    budget = memory_gib * GIB
+def of_memory(sizes: Sequence[SizeResult]) -> Growth | None:
+    """The linear growth of the peak, in bytes."""
+    done = {size.num_images: size.peak_memory_bytes for size in sizes if size.peak_memory_bytes is not None}
+    return fit(list(done), list(done.values()), degree=1)
+
+
+def of_latency(sizes: Sequence[SizeResult]) -> Growth | None:
+    """The quadratic growth of the median time, in ms: attention over all images makes it so."""
+    done = {size.num_images: size.latency_ms_median for size in sizes if size.latency_ms_median is not None}
+    return fit(list(done), list(done.values()), degree=2)
+
+
+def capacity(memory_gib: int, sizes: Sequence[SizeResult]) -> Capacity:
+    """How many images fit into a memory of `memory_gib` GiB.
+
+    From the largest number that was measured to fit, the fitted growth of the peak goes on; a number that was measured
+    not to fit is never reached. What the driver takes for itself is not counted.
+    """
+    growth, budget = of_memory(sizes), memory_gib * GIB
     peaks = {size.num_images: size.peak_memory_bytes for size in sizes if size.peak_memory_bytes is not None}
     fits = max((number for number, peak in peaks.items() if peak <= budget), default=0)
-    above = [number for number, peak in peaks.items() if peak > budget]
-    if above and min(above) == fits + 1:
+    above = [number - 1 for number, peak in peaks.items() if peak > budget]
+    if fits in above:
         return Capacity(memory_gib=memory_gib, num_images=fits, how="measured")
-    if growth is None or growth.linear <= 0:
+    if growth is None or growth.linear < 1:  # not a byte more per image: nothing that could be continued
         return Capacity(memory_gib=memory_gib, num_images=None, how="fitted")
-    fitted = math.floor((budget - growth.constant) / growth.linear)
-    return Capacity(memory_gib=memory_gib, num_images=min([max(fitted, fits), *(n - 1 for n in above)]), how="fitted")
+    more = math.floor((budget - peaks.get(fits, growth.constant)) / growth.linear)
+    number = min([max(fits + more, fits), *above])
+    return Capacity(memory_gib=memory_gib, num_images=number, how="measured" if number == fits > 0 else "fitted")

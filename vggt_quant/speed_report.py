@@ -72,9 +72,7 @@ def _row(name: str, sweep: SweepResult | None, baselines: dict[str, SweepResult]
     if sweep is None:
         error = Error(stage="speed", kind="exception", message="not measured yet", traceback=None, exit_code=None)
         return SpeedRow(variant=name, outcome="failed", error=error, sweep=None)
-    done = [size for size in sweep.sizes if size.outcome == "ok"]
-    numbers = [size.num_images for size in done]
-    memory = growth.fit(numbers, [size.peak_memory_bytes for size in done], degree=1)
+    sizes = [*sweep.sizes, *sweep.filled]
     baseline = baselines.get(sweep.started or "")
     return SpeedRow(
         variant=name,
@@ -82,9 +80,9 @@ def _row(name: str, sweep: SweepResult | None, baselines: dict[str, SweepResult]
         error=sweep.error,
         sweep=sweep,
         cells=[_cell(size, baseline, sweep) for size in sweep.sizes],
-        latency_growth_ms=growth.fit(numbers, [size.latency_ms_median for size in done], degree=2),
-        memory_growth_bytes=memory,
-        capacities=[growth.capacity(gib, sweep.sizes, memory) for gib in MEMORIES_GIB] if done else [],
+        latency_growth_ms=growth.of_latency(sweep.sizes),
+        memory_growth_bytes=growth.of_memory(sweep.sizes),
+        capacities=[growth.capacity(gib, sizes) for gib in MEMORIES_GIB] if sizes else [],
     )
 
 

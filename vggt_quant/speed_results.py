@@ -72,6 +72,8 @@ class SweepResult:
     memory_kind: Literal["cuda allocator", "resident set"] | None = None
     device_memory_bytes: int | None = None
     sizes: list[SizeResult] = field(default_factory=list)
+    filled: list[SizeResult] = field(default_factory=list)
+    """Numbers of images that should just fit into some memory, run once each to see."""
     libraries: dict[str, str] = field(default_factory=dict)
     """Versions of the libraries with kernels that are installed."""
     note: str | None = None
@@ -95,7 +97,7 @@ class Capacity:
     num_images: int | None
     """0 where not even one fits; null where nobody can tell."""
     how: Literal["fitted", "measured"]
-    """`fitted`: from the growth of the peak, within what was measured; `measured`: one more was measured not to fit."""
+    """`measured`: this very number was run and fits, and one more does not; `fitted`: from the growth of the peak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,12 +1,13 @@
 """The table of cost against size as text for a terminal: one block a question, a row a variant, a column a size."""
 
+import textwrap
 from collections.abc import Callable
 
 from vggt_quant.growth import GIB
 from vggt_quant.results import Provenance
 from vggt_quant.row_values import format_number, one_line
 from vggt_quant.speed_results import Capacity, Cell, SpeedRow, SpeedTable, SweepResult
-from vggt_quant.text_table import lay_out
+from vggt_quant.text_table import WIDTH, lay_out
 
 
 def summary(table: SpeedTable) -> str:
@@ -23,7 +24,8 @@ def summary(table: SpeedTable) -> str:
         _sizes(table, runs, "Lowest SQNR of any output against strict fp32 in dB", _sqnr, only_filled=True),
         _loading(table, runs),
     ]
-    return "\n\n".join(["\n".join(_head(table)), *("\n".join(block) for block in blocks if block), *_remarks(table)])
+    parts = [_head(table), *blocks, _remarks(table)]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
 def _head(table: SpeedTable) -> list[str]:
@@ -91,13 +93,12 @@ def _sqnr(cell: Cell) -> str:
 
 def _loading(table: SpeedTable, runs: list[str | None]) -> list[str]:
     """What a variant weighs, what loading it takes, and how many images fit."""
-    memories = [f"{one.memory_gib} GiB" for row in table.rows[:] for one in row.capacities]
+    memories = [f"{one.memory_gib} GiB" for row in table.rows for one in row.capacities]
     columns = list(dict.fromkeys(memories))
     heads = ["file", "weights", "loading", "peak", *columns]
     cells = [heads, *(_loading_cells(row, columns) for row in table.rows)]
     names = ["variant", *(_name(row, runs) for row in table.rows)]
-    title = "Sizes in GiB, seconds and peak of loading; the largest number of images that fits in a memory"
-    title += " (~ fitted, linear in images)"
+    title = "Sizes in GiB, loading, and the largest number of images that fits in a memory (~ by the fitted peak)"
     return [title, "", *lay_out(names, cells, [""] * len(names), header=1)]
 
 
@@ -133,4 +134,4 @@ def _remarks(table: SpeedTable) -> list[str]:
     if len(table.baselines) > 1:
         lines.append("Each run timed the own bf16 engine again; speedups compare within a run:")
         lines += [f"[{i}] {one.started}, bf16: {_medians(one)} ms" for i, one in enumerate(table.baselines, start=1)]
-    return ["\n".join(lines)] if lines else []
+    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]

@@ -41,6 +41,7 @@ class Plan:
     image_size: tuple[int, int]
     device: str
     repeats: int | None
+    fill_memory: list[int]
     limit_mb: int | None
 
 
@@ -88,6 +89,7 @@ def make_plan(args: Namespace) -> Plan:
         image_size=args.image_size,
         device=machine.resolve_device(args.device),
         repeats=args.repeats,
+        fill_memory=args.fill_memory,
         limit_mb=args.memory_limit_mb,
     )
 
@@ -135,7 +137,7 @@ def _prepare_inputs(plan: Plan) -> ModelResult:
 def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
     """Hash of all that decides a variant's figures."""
     code = [keys.speed_code(variant), keys.quantize_code(variant), own_sources("sweep", "random_photos")]
-    asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, _limit(plan, variant)]
+    asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
     place = [plan.device, machine.device_name(plan.device), machine.torch_version(), machine.kernel_libraries()]
     return digest([code, asked, place, model.weights_sha256, model.config])
 
@@ -178,6 +180,7 @@ def _speed_words(plan: Plan, variant: Variant) -> list[str]:
         *("--num-images", ",".join(map(str, plan.num_images))),
         *(["--reference", str(reference)] if reference.is_file() else []),
         *(["--repeats", str(plan.repeats)] if plan.repeats else []),
+        *(["--fill-memory", ",".join(map(str, plan.fill_memory))] if plan.fill_memory else []),
         *(["--memory-limit-mb", str(limit)] if limit else []),
     ]
 

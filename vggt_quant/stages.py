@@ -110,8 +110,16 @@ def speed(args: Namespace) -> SpeedResult | SweepResult:
 
 def _sweep(args: Namespace, photos: ImagesResult, packed: QuantizeResult, device: str) -> SweepResult:
     reference = read(ReferenceResult, args.reference) if args.reference else None
-    how = {"num_images": args.num_images, "repeats": args.repeats, "reference": reference}
-    return sweep.measure_sweep(photos, packed, device, _run(args), **how)
+    return sweep.measure_sweep(
+        photos,
+        packed,
+        device,
+        _run(args),
+        num_images=args.num_images,
+        repeats=args.repeats,
+        reference=reference,
+        fill_memory_gib=args.fill_memory,
+    )
 
 
 def _model(value: str) -> ModelResult:

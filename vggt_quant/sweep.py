@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vggt_quant import machine
+from vggt_quant import growth, machine
 from vggt_quant.checkpoint import memory_bytes
 from vggt_quant.engine import Engine, open_checkpoint, run_device
 from vggt_quant.intervals import median_interval
@@ -35,6 +35,10 @@ from vggt_quant.tensor_file import read_tensors
 
 CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
 CUDA_REPEATS = Repeats(warmup=3, at_least=10, at_most=100, warmup_seconds=0.5)
+ONCE = Repeats(warmup=0, at_least=1, at_most=1)
+FILL_TRIES = 3
+FILL_SECONDS = 60
+"""A pass that would take longer is not run only to see whether it fits."""
 log = logging.getLogger(__name__)
 
 
@@ -53,6 +57,7 @@ def measure_sweep(
     num_images: Sequence[int],
     repeats: int | None = None,
     reference: ReferenceResult | None = None,
+    fill_memory_gib: Sequence[int] = (),
 ) -> SweepResult:
     """Load the packed model and time its forward pass on the first photos of the first scene, so many at a time.
 
@@ -65,6 +70,8 @@ def measure_sweep(
         repeats: Timed passes at each size; None takes `CPU_REPEATS` or `CUDA_REPEATS`.
         reference: Outputs in strict float32; at the sizes n that have a scene `random_photos.scene_name(n)` among them
             the outputs are compared.
+        fill_memory_gib: Memories for which the number of images that should just fit is run, too, where this device is
+            as large.
 
     Raises:
         ValueError: Too few photos.
@@ -77,12 +84,11 @@ def measure_sweep(
         raise ValueError(f"There are {len(photos_N3HW)} photos, so they cannot be timed {max(num_images)} at a time.")
     place = run_device(packed.checkpoint, device)
     known = {scene.scene: scene.path for scene in reference.scenes} if reference else {}
-    _forget_peak(place)
-    started = time.perf_counter()
-    engine = open_checkpoint(packed.checkpoint, place, run)
-    engine.synchronize()
-    load_seconds, load_peak = time.perf_counter() - started, _peak(place)
+    engine, load_seconds, load_peak = _load(packed, place, run)
+    device_memory = _device_memory_bytes(place)
     steps = [(photos_N3HW[:number], known.get(scene_name(number))) for number in sorted(set(num_images))]
+    sizes = _measure_sizes(engine, steps, repeats_for(place, repeats))
+    memories = [gib for gib in fill_memory_gib if gib * growth.GIB < device_memory]
     return SweepResult(
         variant=packed.variant,
         outcome="ok",
@@ -95,12 +101,22 @@ def measure_sweep(
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
         memory_kind="cuda allocator" if place == "cuda" else "resident set",
-        device_memory_bytes=_device_memory_bytes(place),
-        sizes=_measure_sizes(engine, steps, repeats_for(place, repeats)),
+        device_memory_bytes=device_memory,
+        sizes=sizes,
+        filled=_fill(engine, photos_N3HW, sizes, memories),
         libraries=machine.kernel_libraries(),
         note=None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel",
         provenance=provenance(place),
     )
+
+
+def _load(packed: QuantizeResult, place: str, run: Run) -> tuple[Engine, float, int]:
+    """The engine, the seconds and the peak memory of loading it."""
+    _forget_peak(place)
+    started = time.perf_counter()
+    engine = open_checkpoint(packed.checkpoint, place, run)
+    engine.synchronize()
+    return engine, time.perf_counter() - started, _peak(place)
 
 
 def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repeats: Repeats) -> list[SizeResult]:
@@ -114,6 +130,22 @@ def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repea
         sizes.append(size)
         log.info("%d images: %s", size.num_images, size.reason or f"{size.latency_ms_median:.2f} ms")
     return sizes
+
+
+def _fill(engine: Engine, photos_N3HW: Tensor, sizes: list[SizeResult], memories_gib: list[int]) -> list[SizeResult]:
+    """Run, once, the numbers of images that should just fit into a memory; a miss is corrected by what it showed."""
+    filled: list[SizeResult] = []
+    for memory in memories_gib:
+        for _ in range(FILL_TRIES):
+            known = [*sizes, *filled]
+            number, time_ms = growth.capacity(memory, known).num_images, growth.of_latency(known)
+            is_known = any(size.num_images == number for size in known)
+            if not number or is_known or growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
+                break
+            times = math.ceil(number / len(photos_N3HW))
+            filled.append(_measure_size(engine, photos_N3HW.repeat(times, 1, 1, 1)[:number], ONCE, None))
+            log.info("%d images to fill %d GiB: %s bytes", number, memory, filled[-1].peak_memory_bytes)
+    return filled
 
 
 def _measure_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:

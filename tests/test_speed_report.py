@@ -1,0 +1,155 @@
+"""The table of cost against size, from made-up results: growth, what fits, what compares with what, the look."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from speed_sweeps import FIRST, NUM_IMAGES, SECOND, size, sweep, write_sweeps
+
+from vggt_quant import growth, speed_report
+from vggt_quant.growth import GIB
+from vggt_quant.intervals import median_interval
+from vggt_quant.results import read
+from vggt_quant.speed_results import Capacity, Growth, SpeedTable
+
+
+def test_growth_is_found_again():
+    values = [9 + 4.2 * n + 0.11 * n**2 for n in NUM_IMAGES]
+    found = growth.fit(NUM_IMAGES, values, degree=2)
+    expected = (9, 4.2, 0.11)
+    assert (found.constant, found.linear, found.quadratic) == pytest.approx(expected, rel=1e-6)  # solved in float64
+    assert growth.at(found, 200) == pytest.approx(9 + 4.2 * 200 + 0.11 * 200**2)
+
+
+def test_no_term_of_a_growth_is_negative():
+    """Free least squares of a time that grows by less and less would bend down and end below zero."""
+    found = growth.fit([1, 2, 5, 10], [10, 18, 30, 35], degree=2)
+    assert min(found.constant, found.linear, found.quadratic) >= 0
+
+
+def test_a_growth_weighs_relative_errors():
+    """One per cent off at 1 image counts as much as at 100, whose milliseconds are a hundred times as many."""
+    values = np.array([10.0, 20, 50, 100, 200, 500, 1000]) * [1.01, 0.99, 1.01, 0.99, 1.01, 0.99, 1.01]
+    found = growth.fit(NUM_IMAGES, values, degree=1)
+    assert all(abs(growth.at(found, n) / v - 1) < 0.02 for n, v in zip(NUM_IMAGES, values, strict=True))
+
+
+@pytest.mark.parametrize(("numbers", "values", "linear"), [([3], [7.0], None), ([1, 3], [7.0, 9.0], 1.0)])
+def test_too_few_sizes_lower_the_degree(numbers, values, linear):
+    found = growth.fit(numbers, values, degree=2)
+    assert found is None if linear is None else found.linear == pytest.approx(linear) and found.quadratic == 0
+
+
+def peaks(**peak_gib):
+    return [size(int(number[1:]), 1.0, gib * GIB) for number, gib in peak_gib.items()]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "number", "how"),
+    [
+        (peaks(n1=2.05, n10=2.95), 60, "fitted"),  # 1.95 + 0.1 n
+        (peaks(n1=2, n10=2.9, n60=7.99), 60, "measured"),
+        (peaks(n1=2, n10=2.9, n50=8.01), 49, "fitted"),  # not what was measured not to fit
+        (peaks(n1=2, n10=2.9, n11=9), 10, "measured"),
+        (peaks(n1=9, n2=10), 0, "measured"),
+        (peaks(n1=2, n10=2), None, "fitted"),
+        ([], None, "fitted"),
+    ],
+)
+def test_what_fits_into_a_memory_is_fitted_and_never_against_what_was_measured(sizes, number, how):
+    found = growth.capacity(8, sizes)
+    assert found.how == how
+    assert found.num_images == number
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says():
+    draws = np.random.default_rng(0).lognormal(sigma=0.3, size=(400, 12))
+    intervals = [median_interval(list(values), resamples=500) for values in draws]
+    share = np.mean([low <= 1 <= high for low, high in intervals])
+    assert 0.92 < share < 0.995  # 95 % within three standard errors of 400 draws
+    assert median_interval([1.0] * 5) is None
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two runs: the second is slower as a whole, and timed one variant and the baseline again."""
+    bf16 = sweep("bf16", (9, 5, 0.16), (2.4, 0.05))
+    later = sweep("bf16", (18, 10, 0.32), (2.4, 0.05), started=SECOND)
+    sweeps = [
+        later,
+        sweep("int8", (8, 4.5, 0.15), (1.32, 0.05)),
+        sweep("int4", (16, 9, 0.3), (0.8, 0.05), started=SECOND),
+        sweep("near", (9.05, 5, 0.16), (2.4, 0.05)),
+        sweep("fp32", (60, 80, 0.3), (4.7, 0.9), full_at=50),
+    ]
+    wanted = write_sweeps(tmp_path, sweeps, [bf16, later])
+    return speed_report.gather(tmp_path, {**wanted, "absent": "k"}, "random weights", NUM_IMAGES, (350, 518))
+
+
+def cells(table, variant):
+    return next(row.cells for row in table.rows if row.variant == variant)
+
+
+def test_a_speedup_compares_with_the_baseline_of_the_same_run(table):
+    assert cells(table, "int8")[2].speedup_vs_bf16 == pytest.approx(38 / 34.25)
+    assert cells(table, "int4")[2].speedup_vs_bf16 == pytest.approx(76 / 68.5)
+    assert cells(table, "bf16")[2].speedup_vs_bf16 == 1
+    assert [one.started for one in table.baselines] == [FIRST, SECOND]
+
+
+def test_intervals_that_touch_are_marked(table):
+    assert cells(table, "int8")[0].apart_from_bf16 is True
+    assert cells(table, "near")[0].apart_from_bf16 is False
+    assert cells(table, "bf16")[0].apart_from_bf16 is None
+
+
+def test_a_result_of_another_device_or_of_other_settings_is_not_compared(tmp_path, table):
+    one = sweep("int8", (8, 4, 0.1), (1, 0.1))
+    other = dataclasses.replace(one, provenance=dataclasses.replace(one.provenance, device_name="another"))
+    wanted = write_sweeps(tmp_path / "b", [other, one], [sweep("bf16", (9, 5, 0.2), (2, 0.1))])
+    write_sweeps(tmp_path / "b", [other], [])
+    made = speed_report.gather(tmp_path / "b", wanted, "", NUM_IMAGES, (350, 518))
+    assert made.rows[0].cells[0].speedup_vs_bf16 is None
+    stale = speed_report.gather(tmp_path / "b", {"int8": "another key"}, "", NUM_IMAGES, (350, 518))
+    assert stale.rows[0].error.message == "not measured yet"
+
+
+def test_the_text_says_everything_within_the_page(table, tmp_path):
+    text = speed_report.write_table(table, tmp_path)
+    assert text + "\n" == (tmp_path / "speed_table.txt").read_text()
+    assert max(map(len, text.splitlines())) <= 120
+    for words in (
+        "random weights, images of 350 x 518",
+        "torch 2.11.0, CUDA 13.0, driver 580.65.06, triton 3.6.0",
+        "34.2 ±0.3",  # time
+        "1.11x ",  # speedup
+        "1.00x~",  # near
+        "31.0 pose_enc",  # the lowest SQNR
+        "absent failed: not measured yet",
+        "fp32: out of memory at 50 images: OutOfMemoryError: CUDA out of memory",
+        f"[2] {SECOND}, bf16: 28.3, ",
+    ):
+        assert words in text, words
+    fp32 = [line for line in text.splitlines() if line.startswith("fp32 [1]")]
+    assert fp32[0].split()[-2:] == ["memory", "memory"]
+    assert read(SpeedTable, tmp_path / "speed_table.json") == table
+
+
+def test_the_table_knows_growth_and_what_fits(table):
+    row = next(row for row in table.rows if row.variant == "int8")
+    assert row.latency_growth_ms == Growth(
+        constant=pytest.approx(8), linear=pytest.approx(4.5), quadratic=pytest.approx(0.15)
+    )
+    assert row.capacities[0] == Capacity(memory_gib=8, num_images=133, how="fitted")  # 1.32 + 0.05 n
+    assert [one.memory_gib for one in row.capacities] == [8, 16, 24, 80]
+
+
+def test_the_picture_is_drawn_also_of_nothing(table, tmp_path):
+    speed_report.write_table(table, tmp_path)
+    with Image.open(tmp_path / "speed_table.png") as picture:
+        assert picture.width > 2000
+    rows = [row for row in table.rows if row.variant == "absent"]
+    empty = dataclasses.replace(table, rows=rows, baselines=[])
+    assert "absent failed" in speed_report.write_table(empty, tmp_path / "empty")
+    assert (tmp_path / "empty" / "speed_table.png").is_file()

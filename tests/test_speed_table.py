@@ -1,0 +1,206 @@
+"""`vggt-quant speed` for many variants, with real processes and the nano model: what it measures, how it goes on."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from processes import COMMAND, words_of, worker_of
+
+from vggt_quant import arguments, random_photos, speed_table
+from vggt_quant.results import ModelResult, read, write
+from vggt_quant.speed_results import SpeedTable, SweepResult
+
+FLAGS = ["speed", "--model", "nano", "--random-weights", "--device", "cpu", "--image-size", "56x84"]
+FLAGS += ["--num-images", "1,3", "--compare-at", "3", "--repeats", "6", "--methods", "int8_symmetric,tf32"]
+
+
+def words(folder, *more):
+    return [*FLAGS, "--output-dir", str(folder), *more]
+
+
+def run(folder, *more):
+    """In this process, its jobs in theirs; returns the exit code and the table."""
+    code = speed_table.command(arguments.parser().parse_args(words(folder, *more)))
+    return code, read(SpeedTable, folder / "speed_table.json")
+
+
+def rows(table):
+    return {row.variant: row for row in table.rows}
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "sweeps").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    code, table = run(folder)
+    assert code == 0
+    return folder, table
+
+
+def test_every_variant_is_timed_at_every_size_beside_the_own_bf16(made):
+    folder, table = made
+    assert list(rows(table)) == ["bf16", "int8_symmetric", "tf32"]
+    for name in ("bf16", "int8_symmetric"):
+        sweep = rows(table)[name].sweep
+        assert [size.num_images for size in sweep.sizes] == [1, 3]
+        for size in sweep.sizes:
+            assert len(size.latencies_ms) == 6
+            assert min(size.latencies_ms) <= size.latency_ms_low <= size.latency_ms_median <= size.latency_ms_high
+            assert sweep.weights_bytes < size.peak_memory_bytes
+            assert size.kernels["dense"] and size.first_pass_seconds > 0
+        assert [bool(size.outputs) for size in sweep.sizes] == [False, True]
+        assert {one.output for one in sweep.sizes[1].outputs} >= {"depth", "depth_conf", "pose_enc", "world_points"}
+        assert all(15 < one.sqnr_db < 90 for one in sweep.sizes[1].outputs)  # rounded, and the same photos
+        assert sweep.image_size == [56, 84] and sweep.provenance.torch == torch.__version__
+    assert rows(table)["int8_symmetric"].cells[0].speedup_vs_bf16 > 0
+    assert (folder / "speed_table.png").is_file() and (folder / "speed_table.txt").is_file()
+
+
+def test_what_the_device_lacks_is_a_row_with_its_reason(made):
+    row = rows(made[1])["tf32"]
+    assert (row.outcome, row.error.message) == ("unsupported", "TF32 runs on cuda only, not on cpu.")
+
+
+def test_a_second_call_measures_nothing(made):
+    folder, table = made
+    before, begun = times(folder), time.perf_counter()
+    code, again = run(folder)
+    assert code == 0 and times(folder) == before
+    assert time.perf_counter() - begun < 10  # no job was started
+    assert again.rows == table.rows
+
+
+def test_a_missing_result_is_measured_again_with_the_baseline_and_no_other(made):
+    folder, table = made
+    path = folder / "sweeps" / "int8_symmetric.json"
+    other = dict(times(folder))
+    path.unlink()
+    time.sleep(1)  # a run is named by its second
+    code, again = run(folder)
+    assert code == 0
+    assert {name for name, when in times(folder).items() if when != other[name]} == {"bf16.json", "int8_symmetric.json"}
+    assert rows(again)["tf32"].sweep.started == rows(table)["tf32"].sweep.started
+    assert rows(again)["bf16"].sweep.started == rows(again)["int8_symmetric"].sweep.started
+    assert rows(again)["bf16"].sweep.started != rows(table)["bf16"].sweep.started
+
+
+def test_other_settings_and_failures_are_measured_again_and_damage_is_no_result(made, tmp_path):
+    folder, _ = made
+    plan = speed_table.make_plan(arguments.parser().parse_args(words(folder)))
+    path = folder / "sweeps" / "bf16.json"
+    key, content = read(SweepResult, path).key, path.read_text()
+    try:
+        assert speed_table._is_done(plan, "bf16", key)
+        assert not speed_table._is_done(plan, "bf16", "another")
+        path.write_text(content.replace('"outcome": "ok"', '"outcome": "failed"', 1))
+        assert not speed_table._is_done(plan, "bf16", key)
+        path.write_text(content[:100])
+        assert not speed_table._is_done(plan, "bf16", key)
+    finally:
+        path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    "more", [["--num-images", "1,2"], ["--repeats", "7"], ["--image-size", "56x56"], ["--memory-limit-mb", "9000"]]
+)
+def test_whatever_is_asked_for_is_in_the_key(made, more):
+    folder, _ = made
+    model = read(ModelResult, folder / "inputs" / "model.json")
+    plans = [speed_table.make_plan(arguments.parser().parse_args(words(folder, *extra))) for extra in ([], more)]
+    first, second = (speed_table._key(plan, model, plan.variants["bf16"]) for plan in plans)
+    assert first != second
+
+
+def job_of(parent, stage, variant):
+    """The process of a job of the command, once it runs."""
+    for _ in range(2400):
+        child = worker_of(parent)
+        if stage in (line := words_of(child)) and variant in line:
+            return child
+        time.sleep(0.025)
+    raise AssertionError(f"{stage} of {variant} did not start")
+
+
+def start(folder):
+    return subprocess.Popen([*COMMAND, *words(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_command_or_a_job_that_is_ended_loses_nothing_and_the_next_call_goes_on(made):
+    folder, _ = made
+    for name in ("bf16", "int8_symmetric"):
+        (folder / "sweeps" / f"{name}.json").unlink()
+    with start(folder) as process:
+        job_of(process, "speed", "int8_symmetric")
+        process.terminate()
+        said = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "int8_symmetric failed: not measured yet" in said and "the same command goes on from here" in said
+    assert read(SweepResult, folder / "sweeps" / "bf16.json").outcome == "ok"
+    with start(folder) as process:
+        os.kill(job_of(process, "speed", "int8_symmetric"), signal.SIGKILL)
+        said = process.communicate()[0]
+    assert process.returncode == 1
+    assert "int8_symmetric failed: killed by signal 9 (SIGKILL)" in said
+    code, table = run(folder)
+    assert code == 0 and rows(table)["int8_symmetric"].outcome == "ok"
+
+
+def test_a_size_that_does_not_fit_ends_the_sizes_and_fails_nothing(made, tmp_path):
+    """The limit lets the nano model run one image, and not the attention of 300 images over each other."""
+    folder, _ = made
+    write(random_photos.prepare(tmp_path, [400], 56, 84), tmp_path / "photos.json")
+    more = ["--packed", str(folder / "quantize" / "bf16.json"), "--images", str(tmp_path / "photos.json")]
+    more += ["--num-images", "300,1,400", "--repeats", "1", "--memory-limit-mb", "500", "--device", "cpu"]
+    process = subprocess.run([*COMMAND, "speed", *more, "--out", str(tmp_path / "o.json")], env=one_thread())
+    assert process.returncode == 0
+    result = read(SweepResult, tmp_path / "o.json")
+    assert [size.outcome for size in result.sizes] == ["ok", "out_of_memory", "out_of_memory"]
+    assert result.sizes[1].reason.startswith("out of memory at 300 images: RuntimeError: ")
+    assert result.sizes[2].reason == result.sizes[1].reason
+    assert result.outcome == "ok"
+
+
+def one_thread():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_more_images_than_there_are_photos_are_refused(made, tmp_path):
+    folder, _ = made
+    more = ["--packed", str(folder / "quantize" / "bf16.json"), "--images", str(folder / "inputs" / "photos.json")]
+    process = subprocess.run([*COMMAND, "speed", *more, "--num-images", "4"], capture_output=True, text=True)
+    assert process.returncode == 2
+    assert "There are 3 photos, so they cannot be timed 4 at a time." in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--model", "nano-random"], "Give --packed to time one checkpoint, or --model and --output-dir"),
+        (
+            ["--model", "nano-random", "--output-dir", "x", "--methods", "int5"],
+            "no variant int5; there are fp32",
+        ),
+        (
+            ["--model", "nano-random", "--output-dir", "x", "--image-size", "50x84"],
+            "this model takes multiples of 14",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_a_sentence(tmp_path, monkeypatch, more, sentence):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        speed_table.command(arguments.parser().parse_args(["speed", "--device", "cpu", *more]))
+
+
+def test_random_photos_are_smooth_and_the_first_are_always_the_same():
+    three, two = random_photos.draw(3, 56, 84), random_photos.draw(2, 56, 84)
+    assert torch.equal(three[:2], two) and not torch.equal(three[0], three[1])
+    assert three.shape == (3, 3, 56, 84) and three.min() >= 0 and three.max() <= 1
+    steps = three.diff(dim=-1).abs().mean()
+    assert steps < 0.4 * three.std()  # noise has steps of 1.1 standard deviations
