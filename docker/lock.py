@@ -31,11 +31,11 @@ def main(words: list[str]) -> None:
 
 
 def _write(runtime: list[dict], build: list[dict]) -> None:
-    """Split what runs in two: what the CUDA build brings is known by not being in lock.txt.
+    """Split what runs in two: what the CUDA build brings is known by not being in lock.txt, but for its Triton.
 
     setuptools is not there either (pip brings it along), but PyTorch's CPU build needs it just as much.
     """
-    common = _names(REQUIREMENTS / "lock.txt") - {"torch"} | {"setuptools"}
+    common = _names(REQUIREMENTS / "lock.txt") - {"torch", "triton"} | {"setuptools"}
     _lock("image.txt", [item for item in runtime if _name(item) in common])
     _lock("image-cuda.txt", [item for item in runtime if _name(item) not in common])
     _lock("image-build.txt", build)
