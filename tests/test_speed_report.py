@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import sample_results
 from PIL import Image
 from speed_sweeps import FIRST, NUM_IMAGES, SECOND, size, sweep, write_sweeps
 
-from vggt_quant import growth, speed_report
+from vggt_quant import cli, growth, speed_report
 from vggt_quant.growth import GIB
 from vggt_quant.intervals import median_interval
-from vggt_quant.results import read
+from vggt_quant.results import read, write
 from vggt_quant.speed_results import Capacity, Growth, SpeedTable
 
 
@@ -143,6 +144,20 @@ def test_the_table_knows_growth_and_what_fits(table):
     )
     assert row.capacities[0] == Capacity(memory_gib=8, num_images=133, how="fitted")  # 1.32 + 0.05 n
     assert [one.memory_gib for one in row.capacities] == [8, 16, 24, 80]
+
+
+def test_a_table_is_drawn_again_anywhere_from_the_results_alone(tmp_path, capsys):
+    write_sweeps(tmp_path, [sweep("int8_symmetric", (8, 4.5, 0.15), (1.3, 0.05))], [])
+    bf16 = sweep("bf16", (9, 5, 0.16), (2.4, 0.05))
+    write_sweeps(tmp_path, [bf16], [bf16])
+    write(sample_results.RANDOM_MODEL, tmp_path / "inputs" / "model.json")
+    assert cli.main(["speed", "--redraw", str(tmp_path)]) == 0
+    table = read(SpeedTable, tmp_path / "speed_table.json")
+    assert [row.variant for row in table.rows] == ["bf16", "int8_symmetric"]
+    assert table.num_images == NUM_IMAGES and table.label == "random weights (seed 0)"
+    assert "1.11x" in capsys.readouterr().out
+    assert cli.main(["speed", "--redraw", str(tmp_path / "nowhere")]) == 2
+    assert "has results for 0 image sizes" in capsys.readouterr().err
 
 
 def test_the_picture_is_drawn_also_of_nothing(table, tmp_path):

@@ -151,6 +151,8 @@ def _speed(commands: argparse._SubParsersAction) -> None:
     table.add_argument(
         "--image-size", type=height_and_width, default=(350, 518), help="HEIGHTxWIDTH (default: 350x518)"
     )
+    text = "measure nothing: draw the table again from the results in this folder, of whatever machine"
+    table.add_argument("--redraw", type=Path, metavar="OUTPUT_DIR", help=text)
     text = "numbers of images at which outputs are held against strict fp32, or none (default: 1,5)"
     table.add_argument("--compare-at", type=counts, help=text)
     table.add_argument("--cache", type=Path, help="keeps checkpoints and fp32 outputs (default: OUTPUT_DIR/cache)")

@@ -31,6 +31,7 @@ OUT_OF_MEMORY = (
     "t allocate memory",
     "bad_alloc",
     "t start new thread",
+    "STATUS_ALLOC_FAILED",
 )
 DEADLY = (signal.SIGKILL, signal.SIGABRT)
 """Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vggt_quant import growth, speed_figures, speed_summary
 from vggt_quant.machine import now
-from vggt_quant.results import Error, read, write
+from vggt_quant.results import Error, ModelResult, read, write
 from vggt_quant.speed_results import Cell, SizeResult, SpeedRow, SpeedTable, SweepResult
 from vggt_quant.typed_json import write_text
 
@@ -57,6 +57,27 @@ def gather(
         baselines=list(baselines.values()),
         created=now(),
     )
+
+
+def collect(folder: Path, names: list[str]) -> SpeedTable:
+    """The table of whatever lies in the folder, whoever measured it: to be drawn on any machine.
+
+    Args:
+        folder: The output folder of `vggt-quant speed`, or `sweeps`, `baselines` and `inputs/model.json` of it.
+        names: The rows, in order; those without a result are left out.
+
+    Raises:
+        ValueError: None of them has a result, or there is no model.json.
+    """
+    sweeps = {name: sweep for name in names if (sweep := find(sweep_path(folder, name)))}
+    shapes = {tuple(sweep.image_size) for sweep in sweeps.values() if sweep.image_size}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"{folder / 'sweeps'} has results for {len(shapes)} image sizes of these variants; one is drawn."
+        )
+    numbers = sorted({size.num_images for sweep in sweeps.values() for size in sweep.sizes})
+    wanted = {name: sweep.key or "" for name, sweep in sweeps.items()}
+    return gather(folder, wanted, read(ModelResult, folder / "inputs" / "model.json").label, numbers, shapes.pop())
 
 
 def write_table(table: SpeedTable, folder: Path) -> str:

@@ -54,6 +54,9 @@ def command(args: Namespace) -> int:
     Raises:
         ValueError: Flags that do not go together, a model or variant that does not exist.
     """
+    if args.redraw:
+        print(speed_report.write_table(speed_report.collect(args.redraw, _chosen(args)), args.redraw))
+        return 0
     plan = make_plan(args)
     model = _prepare_inputs(plan)
     wanted = {name: _key(plan, model, variant) for name, variant in plan.variants.items()}
@@ -73,16 +76,12 @@ def make_plan(args: Namespace) -> Plan:
             "Give --packed to time one checkpoint, or --model and --output-dir to time variants of a model."
         )
     every = load_variants(args.variants)
-    chosen = [name for names in args.methods or [] for name in names] or [n for n, v in every.items() if v.default]
-    if unknown := [name for name in chosen if name not in every]:
-        raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
-    first = [BASELINE] if BASELINE in every else []
     num_images = sorted(set(args.num_images or NUM_IMAGES))
     return Plan(
         folder=args.output_dir,
         cache=args.cache or args.output_dir / "cache",
         model=f"{args.model}-random" if args.random_weights else args.model,
-        variants={name: every[name] for name in dict.fromkeys([*first, *chosen])},
+        variants={name: every[name] for name in _chosen(args)},
         variants_file=args.variants,
         num_images=num_images,
         compared=[number for number in args.compare_at or COMPARED if number <= max(num_images)],
@@ -92,6 +91,16 @@ def make_plan(args: Namespace) -> Plan:
         fill_memory=args.fill_memory,
         limit_mb=args.memory_limit_mb,
     )
+
+
+def _chosen(args: Namespace) -> list[str]:
+    """The rows of the table, the baseline always among them."""
+    every = load_variants(args.variants)
+    asked = [name for names in args.methods or [] for name in names]
+    if unknown := [name for name in asked if name not in every]:
+        raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
+    usual = [name for name, variant in every.items() if variant.default or args.redraw]
+    return list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
 
 
 def _measure_missing(plan: Plan, wanted: dict[str, str]) -> int:

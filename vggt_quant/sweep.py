@@ -216,6 +216,7 @@ def _peak(place: str) -> int:
 def _forget_peak(place: str) -> None:
     """Let the peak count from here; on CUDA give back what earlier sizes left unused, too."""
     if place == "cuda":
+        torch.cuda.init()  # there is nothing to reset before
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     else:
