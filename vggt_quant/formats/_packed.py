@@ -81,8 +81,21 @@ class PackedBase(nn.Module):
         out_MN = self.multiply(quantize_rows(rows_MK, self.operand))
         return out_MN.to(dtype).view(*x.shape[:-1], self.out_features)
 
+    def _derived(self, make: Callable[[], Any]) -> Any:
+        """What `make` derives from the tensors: made at first use, and anew once they were moved or loaded."""
+        if "_made" not in self.__dict__:
+            # A tensor made inside inference_mode could not be used by a later pass with gradients.
+            with torch.inference_mode(False), torch.no_grad():
+                self.__dict__["_made"] = make()
+        return self.__dict__["_made"]
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.__dict__.pop("_made", None)
+        super()._load_from_state_dict(*args)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedBase":
         """Move with the model, but keep types, bias apart: `model.half()` would round small scales away."""
+        self.__dict__.pop("_made", None)
         before = {name: tensor for name, tensor in self.named_buffers() if name != "bias"}
         super()._apply(fn, recurse)
         for name, tensor in before.items():

@@ -44,9 +44,5 @@ class PackedLinear(Int4):
         return products.multiply(operand, weight_NK, scale_N, bias_N=self.bias)
 
     def _row_scale(self, kind: Kind) -> Tensor:
-        """float32 [N], made at first use."""
-        made = self.__dict__.get("_made")
-        if made is None or made.device != self.weight_scale.device:
-            made = reference.int4_row_scale(self.weight_scale, self.weight_zero_point, kind)
-            self.__dict__["_made"] = made
-        return made
+        """float32 [N]."""
+        return self._derived(lambda: reference.int4_row_scale(self.weight_scale, self.weight_zero_point, kind))

@@ -40,17 +40,15 @@ class PackedLinear(Int8):
 
     def multiply(self, operand: Rows) -> Tensor:
         """[M, K] to [M, N]."""
-        scale_N, zero_N, sum_N = self._per_output()
+        scale_N, zero_N, sum_N = self._derived(self._per_output)
         return products.multiply(
             operand, self.weight_packed, scale_N, zero_N=zero_N, sum_N=sum_N, bias_N=self.bias
         )  # fmt: skip
 
     def _per_output(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Scales, zero points and sums of the weight's rows in the shape and type of the product; made at first use."""
-        made = self.__dict__.get("_made")
-        if made is None or made[0].device != self.weight_scale.device:
-            scale_N = self.weight_scale.flatten().float()
-            zero_N = None if self.weight_zero_point is None else self.weight_zero_point.flatten().float()
-            made = scale_N, zero_N, None if zero_N is None else self.weight_packed.sum(1, dtype=torch.int32).float()
-            self.__dict__["_made"] = made
-        return made
+        """Scales, zero points and sums of the weight's rows in the shape and type of the product."""
+        scale_N = self.weight_scale.flatten().float()
+        if self.weight_zero_point is None:
+            return scale_N, None, None
+        sum_N = self.weight_packed.sum(1, dtype=torch.int32).float()
+        return scale_N, self.weight_zero_point.flatten().float(), sum_N
