@@ -27,11 +27,18 @@ def unsupported(model: VGGT, device: torch.device, attention: str = "bfloat16") 
     if model.aggregator.camera_token.dtype != torch.bfloat16:
         return "its weights are not bfloat16"
     heads = model.config.aggregator.num_heads
-    if heads & (heads - 1) or model.aggregator.head_dim & (model.aggregator.head_dim - 1):
+    if not _are_powers_of_two(heads, model.aggregator.head_dim):
         return f"{heads} heads of {model.aggregator.head_dim} are not powers of two"
+    dense = [head.features for head in (model.config.depth_head, model.config.point_head) if head]
+    if not _are_powers_of_two(*dense):
+        return f"the {max(dense)} features of a dense head are no power of two"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         return f"{torch.cuda.get_device_name(device)} has no bfloat16"
     return None if attention == "bfloat16" else "there is no kernel for it yet"
+
+
+def _are_powers_of_two(*numbers: int) -> bool:
+    return all(number & (number - 1) == 0 for number in numbers)
 
 
 class FastForward:
@@ -55,7 +62,8 @@ class FastForward:
                 self.dense_heads[name] = FastDenseHead(values, config.activation, self.tables)
 
     def __call__(self, images_S3HW: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        """Run the pass; nothing in it waits for the device."""
+        """Run the pass; nothing in it waits for the device. Images that `VGGT.forward` refuses are refused here."""
+        self.model._check_images(images_S3HW)
         kept = self._aggregate(images_S3HW.float())
         last = kept[self.model.config.aggregator.depth - 1]
         outputs: dict[str, Tensor | list[Tensor]] = {}
