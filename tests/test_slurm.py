@@ -11,7 +11,7 @@ from workflow_project import Project, rules, said
 
 from vggt_quant.results import ComparisonReport, read
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]  # Slurm is asked every ten seconds or so
 
 GOOD = {
     "bf16": {"method": "cast", "dtype": "bfloat16"},
