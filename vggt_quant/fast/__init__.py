@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vggt_quant.fast.attention import kernel
+from vggt_quant.fast.attention import FLOAT8_TOKENS, kernel
 from vggt_quant.fast.forward import FastForward, unsupported
 from vggt_quant.fast.graph import MOST_TOKENS, GraphedPass
 from vggt_quant.model import VGGT
@@ -20,10 +20,10 @@ __all__ = ["FastForward", "prepare", "unsupported"]
 
 def prepare(model: VGGT, device: torch.device, attention: str) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
     """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
-    patch = model.config.patch_size
+    patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
     names = {
         "engine": f"fast, one CUDA graph up to {MOST_TOKENS} patch tokens",
-        "attention": kernel(device, model.aggregator.head_dim, attention),
+        "attention": exact if attention == "bfloat16" else f"triton float8 from {FLOAT8_TOKENS} tokens, else {exact}",
         "dense": "cuBLAS and cuDNN bfloat16",
     }
     return GraphedPass(FastForward(model, device, attention), patch), names

@@ -1,7 +1,8 @@
-"""The fastest exact attention that this machine has, chosen by a visible rule.
+"""The fastest attention that this machine has for a shape, chosen by visible rules.
 
 Measured on an H100 with 16 heads of 64 (docs/LOG.md, 2026-11-25): flash-attn-4 is ahead of cuDNN and of PyTorch's flash
-attention at every shape of VGGT, by 1.04 to 1.8; cuDNN is ahead of PyTorch's. Everywhere else PyTorch decides.
+attention at every shape of VGGT, by 1.04 to 1.8; cuDNN is ahead of PyTorch's. Everywhere else PyTorch decides. Our own
+float8 kernel, if asked for, takes the long sequences; for short ones its packing costs more than it saves.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Query, key, value [B, N, H, E] to [B, N, H, E]."""
+from vggt_quant.kernels import attention8
+
+Attend = Callable[[Tensor, int, int], Tensor]
+"""Packed [query, key, value] rows [M, 3D], sequences that attend among themselves, heads -> [M, D]."""
+
+FLOAT8_TOKENS = 8_000
+"""Sequences at least so long go to the float8 kernel, if it is asked for."""
 
 
-def kernel(device: torch.device, head_width: int, attention: str = "bfloat16") -> str:
-    """The name of the kernel that `attend` runs for heads of this width."""
+def kernel(device: torch.device, head_width: int) -> str:
+    """The name of the kernel that runs bfloat16 heads of this width."""
     if device.type != "cuda":
         return "torch sdpa"
     major, _ = torch.cuda.get_device_capability(device)
@@ -29,36 +35,57 @@ def kernel(device: torch.device, head_width: int, attention: str = "bfloat16") -
     return "cudnn" if major >= 9 else "torch sdpa"
 
 
+def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -> Attend:
+    """The attention for heads of this width."""
+    name = kernel(device, head_width)
+    by_name = {"flash-attn-4": _by_flash_attention_4, "cudnn": _by_cudnn, "torch sdpa": attend_by_torch}
+    return by_name[name] if attention == "bfloat16" else functools.partial(_by_float8, otherwise=by_name[name])
+
+
+def unsupported(device: torch.device, head_width: int, attention: str) -> str | None:
+    """Why this attention cannot run there, or None."""
+    if attention == "float8" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] != 9:
+        return f"{torch.cuda.get_device_name(device)} is no Hopper GPU"
+    if attention == "float8" and head_width != 64:
+        return f"heads are {head_width} wide, not 64"
+    return None
+
+
+def attend_by_torch(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
+    """Whatever PyTorch chooses."""
+    q, k, v = _heads(qkv_M3D, sequences, num_heads)
+    out_BHNE = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return out_BHNE.transpose(1, 2).reshape(len(qkv_M3D), -1)
+
+
+def _heads(qkv_M3D: Tensor, sequences: int, num_heads: int) -> tuple[Tensor, ...]:
+    """Query, key, value [B, N, H, E]."""
+    return qkv_M3D.view(sequences, -1, 3, num_heads, qkv_M3D.shape[1] // (3 * num_heads)).unbind(2)
+
+
+def _by_cudnn(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return attend_by_torch(qkv_M3D, sequences, num_heads)
+
+
+def _by_flash_attention_4(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
+    out = _flash_attention_4()(*_heads(qkv_M3D, sequences, num_heads))
+    return (out[0] if isinstance(out, tuple) else out).reshape(len(qkv_M3D), -1)
+
+
+def _by_float8(qkv_M3D: Tensor, sequences: int, num_heads: int, *, otherwise: Attend) -> Tensor:
+    if sequences != 1 or len(qkv_M3D) < FLOAT8_TOKENS:
+        return otherwise(qkv_M3D, sequences, num_heads)
+    return attention8.attend(attention8.pack(qkv_M3D, num_heads))
+
+
 def _has_flash_attention_4() -> bool:
     # The older flash-attn has the same top package, and without either the search for the inner one raises.
     return bool(importlib.util.find_spec("flash_attn") and importlib.util.find_spec("flash_attn.cute"))
 
 
-def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -> Attend:
-    """The attention that `kernel` names."""
-    name = kernel(device, head_width, attention)
-    if name == "flash-attn-4":
-        return _flash_attention_4()
-    return _attend_by_cudnn if name == "cudnn" else attend_by_torch
-
-
-def attend_by_torch(q_BNHE: Tensor, k_BNHE: Tensor, v_BNHE: Tensor) -> Tensor:
-    """Whatever PyTorch chooses."""
-    q, k, v = (x.transpose(1, 2) for x in (q_BNHE, k_BNHE, v_BNHE))
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2)
-
-
-def _attend_by_cudnn(q_BNHE: Tensor, k_BNHE: Tensor, v_BNHE: Tensor) -> Tensor:
-    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        return attend_by_torch(q_BNHE, k_BNHE, v_BNHE)
-
-
 @functools.cache
-def _flash_attention_4() -> Attend:
+def _flash_attention_4() -> Callable:
     from flash_attn.cute import flash_attn_func
 
-    def run(q_BNHE: Tensor, k_BNHE: Tensor, v_BNHE: Tensor) -> Tensor:
-        out = flash_attn_func(q_BNHE, k_BNHE, v_BNHE)
-        return out[0] if isinstance(out, tuple) else out
-
-    return run
+    return flash_attn_func

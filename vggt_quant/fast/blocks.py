@@ -67,9 +67,8 @@ class FastBlock:
         qkv = self.qkv.multiply(stream.norm(self.block.norm1, self.qkv.operand))
         if self.norms is not None:
             norm_rotate(qkv, self.norms, rotary_2PE, self.num_heads)
-        q, k, v = qkv.view(sequences, -1, 3, self.num_heads, qkv.shape[1] // (3 * self.num_heads)).unbind(2)
-        attended = self.attend(q, k, v).reshape(len(qkv), -1)
-        del qkv, q, k, v
+        attended = self.attend(qkv, sequences, self.num_heads)
+        del qkv
         stream.add(self.proj.multiply(rows.quantize(attended, self.proj.operand)), self.block.ls1.gamma)
         del attended
         hidden = self.fc1.multiply(stream.norm(self.block.norm2, self.fc1.operand))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vggt_quant.fast.attention import attend
+from vggt_quant.fast import attention as attentions
 from vggt_quant.fast.blocks import FastBlock, Stream
 from vggt_quant.fast.camera_head import FastCameraHead
 from vggt_quant.fast.dense_head import FastDenseHead
@@ -34,7 +34,7 @@ def unsupported(model: VGGT, device: torch.device, attention: str = "bfloat16") 
         return f"the {max(dense)} features of a dense head are no power of two"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         return f"{torch.cuda.get_device_name(device)} has no bfloat16"
-    return None if attention == "bfloat16" else "there is no kernel for it yet"
+    return attentions.unsupported(device, model.aggregator.head_dim, attention)
 
 
 def _are_powers_of_two(*numbers: int) -> bool:
@@ -47,7 +47,7 @@ class FastForward:
     def __init__(self, model: VGGT, device: torch.device, attention: str = "bfloat16") -> None:
         aggregator = model.aggregator
         self.model, self.device, self.tables = model, device, TableCache()
-        run = attend(device, aggregator.head_dim, attention)
+        run = attentions.attend(device, aggregator.head_dim, attention)
         self.frame_blocks = [FastBlock(block, run) for block in aggregator.frame_blocks]
         self.global_blocks = [FastBlock(block, run) for block in aggregator.global_blocks]
         embed = aggregator.patch_embed

@@ -32,9 +32,9 @@ def to(x, dtype: tl.constexpr):
 
 @triton.jit
 def to_float8(x):
-    """float32 to float8 e4m3, saturating at its largest value."""
-    x = tl.minimum(tl.maximum(x, -448.0), 448.0)
+    """float32 to float8 e4m3, saturating at its largest value, as the GPU's own conversion does."""
     if INTERPRETED:
+        x = tl.minimum(tl.maximum(x, -448.0), 448.0)
         # Round to three bits after the leading one beforehand, so that the conversion has nothing left to round.
         bits = x.to(tl.int32, bitcast=True)
         bits = (bits + 0x7FFFF + ((bits >> 20) & 1)) & -0x100000

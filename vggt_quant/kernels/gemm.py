@@ -147,8 +147,8 @@ def choose_tile(m: int, n: int, k: int, multiprocessors: int) -> Tile:
     if k < 128:
         return Tile(m=64, n=64, k=64, stages=2, warps=4)
     if m <= 64:
-        # Little arithmetic, and many small tiles to read the weight through all multiprocessors.
-        return Tile(m=64, n=32, k=128, stages=6, warps=4)
+        # Little arithmetic: small tiles, so that many multiprocessors read the weight, in long rows.
+        return Tile(m=64, n=64, k=256 if k >= 256 else 128, stages=3, warps=4)
     if triton.cdiv(m, 128) * triton.cdiv(n, 256) >= 3 * multiprocessors:
         return Tile(m=128, n=256, k=128, stages=3, warps=8)
     if triton.cdiv(m, 128) * triton.cdiv(n, 128) >= multiprocessors:

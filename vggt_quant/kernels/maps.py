@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vggt_quant.kernels import cast
 
-ELEMENTS = 4096
+ELEMENTS = 2048
 """Values that a program of `resize` makes."""
 
 

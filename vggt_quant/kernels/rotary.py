@@ -1,5 +1,8 @@
 """Query and key of an attention made ready in place: layer norm per head, then the two-dimensional rotary embedding.
 
+Half of a head turns with y, half with x; in a half of width E/2, element i and element i + E/4 are a pair. A tile holds
+the first elements of all pairs, a second tile the second ones, so that no thread needs another's.
+
 Legend: M tokens, H heads, E head width, P tokens of a frame (the table's positions repeat frame after frame).
 """
 
@@ -12,9 +15,6 @@ import triton.language as tl
 from torch import Tensor
 
 from vggt_quant.kernels import cast
-
-TOKENS, WARPS = 1, 4
-"""Of a program."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,42 +29,31 @@ class HeadNorms:
 
 
 @triton.jit
-def _normed(x, partner, weight, bias, eps, e, partner_e, E: tl.constexpr):
-    mean = tl.sum(x, 1) / E
-    centred = x - mean[:, None]
-    scale = tl.rsqrt(tl.sum(centred * centred, 1) / E + eps)[:, None]
-    own = centred * scale * tl.load(weight + e).to(tl.float32) + tl.load(bias + e).to(tl.float32)
-    other_weight, other_bias = tl.load(weight + partner_e).to(tl.float32), tl.load(bias + partner_e).to(tl.float32)
-    return own, (partner - mean[:, None]) * scale * other_weight + other_bias
+def _turn(row, weight, bias, cos, sin, first, eps, E: tl.constexpr):
+    """Normalise and turn the heads that start at `row` [H, 1], in place."""
+    second = first + E // 4
+    x, y = tl.load(row + first).to(tl.float32), tl.load(row + second).to(tl.float32)
+    mean = ((tl.sum(x, 1) + tl.sum(y, 1)) / E)[:, None]
+    x, y = x - mean, y - mean
+    scale = tl.rsqrt((tl.sum(x * x, 1) + tl.sum(y * y, 1)) / E + eps)[:, None]
+    x = x * scale * tl.load(weight + first).to(tl.float32) + tl.load(bias + first).to(tl.float32)
+    y = y * scale * tl.load(weight + second).to(tl.float32) + tl.load(bias + second).to(tl.float32)
+    tl.store(row + first, cast.to(x * cos - y * sin, row.dtype.element_ty))
+    tl.store(row + second, cast.to(y * cos + x * sin, row.dtype.element_ty))
 
 
-@triton.jit(do_not_specialize=["M"])
+@triton.jit
 def _norm_rotate(
-    qkv, q_weight, q_bias, k_weight, k_bias, table, M, row_stride, frame_tokens, eps,
-    H: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
-):  # fmt: skip
-    # One row of a tile is one head of one token.
-    index = tl.arange(0, TOKENS * H)[:, None]
-    token = tl.program_id(0).to(tl.int64) * TOKENS + index // H
-    inside = token < M
-    position, e = token % frame_tokens, tl.arange(0, E)[None, :]
-    # A half of the head turns with y, the other with x; in a half of width E/2, i and i + E/4 are a pair.
-    partner_e = e ^ (E // 4)
-    sign = tl.where((e // (E // 4)) % 2 == 0, -1.0, 1.0)
-    cos = tl.load(table + position * E + e, inside, 0.0)
-    sin = tl.load(table + (frame_tokens + position) * E + e, inside, 0.0) * sign
-    row = qkv + token * row_stride + index % H * E
-    q = tl.load(row + e, inside, 0.0).to(tl.float32)
-    q_partner = tl.load(row + partner_e, inside, 0.0).to(tl.float32)
-    row_k = row + H * E
-    k = tl.load(row_k + e, inside, 0.0).to(tl.float32)
-    k_partner = tl.load(row_k + partner_e, inside, 0.0).to(tl.float32)
-    q, q_partner = _normed(q, q_partner, q_weight, q_bias, eps, e, partner_e, E)
-    k, k_partner = _normed(k, k_partner, k_weight, k_bias, eps, e, partner_e, E)
-    # Every thread has read before any writes.
-    tl.debug_barrier()
-    tl.store(row + e, cast.to(q * cos + q_partner * sin, qkv.dtype.element_ty), inside)
-    tl.store(row_k + e, cast.to(k * cos + k_partner * sin, qkv.dtype.element_ty), inside)
+    qkv, q_weight, q_bias, k_weight, k_bias, table, row_stride, frame_tokens, eps, H: tl.constexpr, E: tl.constexpr
+):
+    token = tl.program_id(0).to(tl.int64)
+    pair = tl.arange(0, E // 2)[None, :]
+    first = pair // (E // 4) * (E // 2) + pair % (E // 4)
+    place = token % frame_tokens * E + first
+    cos, sin = tl.load(table + place), tl.load(table + frame_tokens * E + place)
+    row = qkv + token * row_stride + tl.arange(0, H)[:, None] * E
+    _turn(row, q_weight, q_bias, cos, sin, first, eps, E)
+    _turn(row + H * E, k_weight, k_bias, cos, sin, first, eps, E)
 
 
 def norm_rotate(qkv_M3D: Tensor, norms: HeadNorms, table_2PE: Tensor, num_heads: int) -> None:
@@ -78,7 +67,7 @@ def norm_rotate(qkv_M3D: Tensor, norms: HeadNorms, table_2PE: Tensor, num_heads:
     """
     tokens, width = qkv_M3D.shape[0], table_2PE.shape[2]
     assert qkv_M3D.stride(1) == 1 and tokens % table_2PE.shape[1] == 0, (qkv_M3D.shape, table_2PE.shape)
-    _norm_rotate[(triton.cdiv(tokens, TOKENS),)](
-        qkv_M3D, norms.q_weight_E, norms.q_bias_E, norms.k_weight_E, norms.k_bias_E, table_2PE, tokens,
-        qkv_M3D.stride(0), table_2PE.shape[1], norms.eps, H=num_heads, E=width, TOKENS=TOKENS, num_warps=WARPS,
+    _norm_rotate[(tokens,)](
+        qkv_M3D, norms.q_weight_E, norms.q_bias_E, norms.k_weight_E, norms.k_bias_E, table_2PE, qkv_M3D.stride(0),
+        table_2PE.shape[1], norms.eps, H=num_heads, E=width, num_warps=4,
     )  # fmt: skip
