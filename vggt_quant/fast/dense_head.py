@@ -19,6 +19,8 @@ from vggt_quant.model.dpt_head import DPTHead, FusionBlock, ResidualConvUnit, pl
 from vggt_quant.model.layers import TableCache
 
 FRAMES_PER_CHUNK = 8
+FRAMES_AT_IMAGE_SIZE = 2
+"""Maps of the images' own size are the largest of the whole pass (46 MB a frame of 350x518), and fill a GPU soonest."""
 
 
 class FastDenseHead:
@@ -43,12 +45,18 @@ class FastDenseHead:
         scratch = self.head.scratch
         levels = [self._level(i, level_FNK, image_size) for i, level_FNK in enumerate(levels_FNK)]
         hidden = _conv(self._fuse(levels), scratch.output_conv1)
-        codes = self._codes(hidden, image_size, image_size)
-        hidden = maps.resize(hidden, image_size, scratch.output_conv1.bias, *codes)
+        del levels
+        for start in range(0, len(hidden), FRAMES_AT_IMAGE_SIZE):
+            few = slice(start, start + FRAMES_AT_IMAGE_SIZE)
+            self._finish(hidden[few], image_size, values[few], confidence[few])
+
+    def _finish(self, hidden_FhwC: Tensor, image_size: tuple[int, int], values: Tensor, confidence: Tensor) -> None:
+        """Grow to the size of the images, and end."""
+        scratch = self.head.scratch
         inner, _, outer = scratch.output_conv2
-        weight_OC = outer.weight.flatten(1)
-        hidden = _conv(hidden, inner)
-        maps.dense_output(hidden, inner.bias, weight_OC, outer.bias, self.activation, values, confidence)
+        codes = self._codes(hidden_FhwC, image_size, image_size)
+        hidden = _conv(maps.resize(hidden_FhwC, image_size, scratch.output_conv1.bias, *codes), inner)
+        maps.dense_output(hidden, inner.bias, outer.weight.flatten(1), outer.bias, self.activation, values, confidence)
 
     def _level(self, level: int, tokens_FNK: Tensor, image_size: tuple[int, int]) -> Tensor:
         """ReLU of a level [F, h, w, C]."""
