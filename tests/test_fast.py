@@ -1,0 +1,198 @@
+"""The fast pass: VGGT's outputs, as close to float32 as plain bfloat16 is. Interpreted on the CPU, so in miniature."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from kernel_cases import INTERPRETED
+from test_formats import SETTINGS, WITH_SETTINGS, packed_twin
+from torch import nn
+
+from vggt_quant import formats, rounding
+from vggt_quant.model import VGGT, random_weights
+from vggt_quant.model.config import AggregatorConfig, CameraHeadConfig, DenseHeadConfig, PatchEmbedConfig, VGGTConfig
+from vggt_quant.model.dpt_head import activate_dense
+from vggt_quant.model.layers import TableCache
+from vggt_quant.policy import Policy, select
+
+pytest.importorskip("triton", reason="needs Triton")
+
+from vggt_quant import fast
+from vggt_quant.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
+
+CPU = torch.device("cpu")
+LEVELS = dict(dim_in=64, features=16, out_channels=(16, 16, 32, 32), intermediate_layer_idx=(0, 0, 1, 1), patch_size=4)
+CONFIG = VGGTConfig(
+    img_size=16,
+    patch_size=4,
+    embed_dim=32,
+    patch_embed=PatchEmbedConfig(depth=1, num_heads=2, num_register_tokens=1),
+    aggregator=AggregatorConfig(depth=2, num_heads=2, num_register_tokens=1, init_values=0.3),
+    camera_head=CameraHeadConfig(dim_in=64, trunk_depth=1, num_heads=4, init_values=0.3, num_iterations=2),
+    depth_head=DenseHeadConfig(output_dim=2, activation="exp", **LEVELS),
+    point_head=DenseHeadConfig(output_dim=4, activation="inv_log", **LEVELS),
+    track_head=None,
+)
+CONV = dataclasses.replace(CONFIG, patch_embed=PatchEmbedConfig(type="conv"))
+
+
+def build(config):
+    """A model with weights of no special value anywhere, in float32."""
+    model = VGGT(config).requires_grad_(False)
+    for name, tensor in model.state_dict().items():
+        tensor.copy_(random_weights.random_tensor(name, tensor.shape, seed=0))
+    return model
+
+
+def photos(frames, seed=0):
+    return torch.rand(frames, 3, 8, 12, generator=torch.Generator().manual_seed(seed))
+
+
+def run(model, images):
+    with torch.inference_mode():
+        return model(images)
+
+
+def sqnr_db(reference, outputs):
+    """SQNR of each output of some scenes; the poses of all iterations are one."""
+
+    def together(name, scenes):
+        return torch.cat([torch.cat(x[name]) if name == "pose_enc_list" else x[name] for x in scenes])
+
+    names = set(reference[0]) - {"images", "pose_enc"}
+    return {name: rounding.sqnr_db(together(name, reference), together(name, outputs)) for name in names}
+
+
+def as_close_as_plain(fp32, model, scenes):
+    """Assert that the fast pass gives VGGT's dictionary within 3 dB of the plain model's SQNR, and return the last.
+
+    Two ways of rounding give poses, here of three or four frames, SQNRs up to 2 dB apart.
+    """
+    forward = fast.FastForward(model, CPU)
+    reference, plain, got = ([run(one, images) for images in scenes] for one in (fp32, model, forward))
+    for one, other in zip(got, plain, strict=True):
+        assert shapes(one) == shapes(other)
+    plain_db, got_db = sqnr_db(reference, plain), sqnr_db(reference, got)
+    assert all(got_db[name] >= plain_db[name] - 3 for name in plain_db), (plain_db, got_db)
+    # That rule alone would pass if both were wrong.
+    assert all(level >= 20 for level in plain_db.values()), plain_db
+    return got[-1]
+
+
+def shapes(outputs):
+    """Names, shapes and types."""
+    flat = {name: value if isinstance(value, list) else [value] for name, value in outputs.items()}
+    return {name: [(tensor.shape, tensor.dtype) for tensor in value] for name, value in flat.items()}
+
+
+@INTERPRETED
+@pytest.mark.parametrize(("config", "frames", "scenes"), [(CONV, 2, 2), (CONFIG, 1, 3), (CONFIG, 3, 1)])
+def test_the_fast_pass_is_as_close_to_fp32_as_plain_bfloat16(config, frames, scenes):
+    fp32 = build(config)
+    model = copy.deepcopy(fp32).bfloat16()
+    before = copy.deepcopy(model.state_dict())
+    got = as_close_as_plain(fp32, model, [photos(frames, seed) for seed in range(scenes)])
+    # Neither the images nor the model were changed.
+    assert torch.equal(got["images"], photos(frames, scenes - 1)[None])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@INTERPRETED
+def test_layers_of_every_format_are_multiplied_as_in_the_plain_model():
+    """Format after format down the list of layers, so that each stands behind each kind of producer."""
+    model = build(CONFIG)
+    names = select(model, Policy(min_features=16)).quantized
+    for number, name in enumerate(names):
+        packed = packed_twin(*WITH_SETTINGS[number % len(WITH_SETTINGS)], model.get_submodule(name))
+        formats.replace(model, name, packed)
+    assert {layer.format for layer in formats.packed_layers(model).values()} == set(SETTINGS) - {"pytorch_dynamic_int8"}
+    # What is left to compare is the rounding of activations: the reference has the weights that the layers stand for.
+    fp32 = copy.deepcopy(model)
+    for name, layer in formats.packed_layers(fp32).items():
+        linear = nn.Linear(layer.in_features, layer.out_features)
+        linear.weight.data, linear.bias.data = layer.dequantized(), layer.bias
+        fp32.set_submodule(name, linear)
+    as_close_as_plain(fp32, model.bfloat16(), [photos(2, seed) for seed in range(2)])
+
+
+@INTERPRETED
+def test_heads_that_a_model_lacks_are_missing_from_its_outputs():
+    config = dataclasses.replace(CONV, camera_head=None, point_head=None)
+    model, images = build(config).bfloat16(), photos(1)
+    got = run(fast.FastForward(model, CPU), images)
+    assert shapes(got) == shapes(run(model, images))
+    assert set(got) == {"depth", "depth_conf", "images"}
+    config = dataclasses.replace(CONV, depth_head=None, point_head=None)
+    model = build(config).bfloat16()
+    assert set(run(fast.FastForward(model, CPU), images)) == {"pose_enc", "pose_enc_list", "images"}
+
+
+@INTERPRETED
+@pytest.mark.parametrize("plane_codes", [True, False])
+@pytest.mark.parametrize(("name", "size"), [("depth", (8, 12)), ("point", (16, 4)), ("point", (4, 4))])
+def test_a_dense_head_gives_its_models_values_chunk_by_chunk(name, size, plane_codes):
+    head = getattr(build(CONFIG), f"{name}_head")
+    activation = getattr(CONFIG, f"{name}_head").activation
+    head.plane_codes = plane_codes
+    frames, tokens = FRAMES_PER_CHUNK + 1, 2 + size[0] * size[1] // 16
+    random = torch.Generator().manual_seed(0)
+    kept = {layer: torch.randn(frames, tokens, 64, generator=random).bfloat16() for layer in (0, 1)}
+    patches = {layer: kept[layer][None, :, 2:].float() for layer in kept}
+    exact = activate_dense(run_head(head, patches, size), activation)
+    low = copy.deepcopy(head).bfloat16()
+    plain = activate_dense(run_head(low, patches, size), activation)
+    with torch.inference_mode():
+        got = FastDenseHead(low, activation, TableCache()).run(kept, 2, size)
+    for one, other, third in zip(exact, plain, got, strict=True):
+        assert third.shape == one[0].shape and third.dtype == torch.float32
+        plain_db, got_db = rounding.sqnr_db(one, other), rounding.sqnr_db(one[0], third)
+        assert got_db >= plain_db - 3 and plain_db >= 20, (plain_db, got_db)
+        # Frame by frame, so that a frame out of its place stands out.
+        assert min(rounding.sqnr_db(*pair) for pair in zip(one[0], third, strict=True)) >= 20
+
+
+def run_head(head, patches, size):
+    with torch.inference_mode():
+        return head(patches, size)
+
+
+@INTERPRETED
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.rand(1, 3, 9, 12), "9 x 12 pixels"),
+        (torch.rand(1, 1, 8, 12), "have shape"),
+        (torch.zeros(1, 3, 8, 12, dtype=torch.uint8), "have dtype torch.uint8"),
+    ],
+)
+def test_images_that_the_model_refuses_are_refused_in_its_words(images, words):
+    model = build(CONV).bfloat16()
+    for forward in (model, fast.FastForward(model, CPU)):
+        with pytest.raises(ValueError, match=words):
+            run(forward, images)
+
+
+def replaced(**sections):
+    """CONV with other settings in some sections."""
+    return dataclasses.replace(
+        CONV, **{name: dataclasses.replace(getattr(CONV, name), **settings) for name, settings in sections.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (CONV, None),
+        (CONFIG, None),
+        (dataclasses.replace(CONV, embed_dim=48, camera_head=None, depth_head=None, point_head=None), "2 heads of 24"),
+        (replaced(depth_head={"features": 24}), "24 features of a dense head"),
+    ],
+)
+def test_widths_that_the_kernels_cannot_take_are_named(config, reason):
+    found = fast.unsupported(VGGT(config).bfloat16(), CPU)
+    assert (reason is None and found is None) or reason in found
+
+
+def test_a_float32_model_is_not_for_the_fast_pass():
+    assert fast.unsupported(VGGT(CONV), CPU) == "its weights are not bfloat16"

@@ -1,0 +1,89 @@
+"""Attention in float8 against the exact one, for queries of both kinds: with and without a bound on their scores."""
+
+import pytest
+import torch
+from kernel_cases import generator, on_both
+from torch.nn.functional import scaled_dot_product_attention
+
+from vggt_quant.rounding import sqnr_db
+
+pytest.importorskip("triton", reason="needs Triton")
+
+from vggt_quant.fast import attention
+from vggt_quant.kernels import attention8
+
+E = 64
+CASES = on_both([(1, 2), (5, 1), (130, 2), (300, 1)], [(1, 2), (5, 16), (130, 16), (4650, 16), (9300, 2)])
+
+
+def heads(tokens, num_heads, device, size=1.0):
+    """Packed rows as they leave the norms: query and key of size 1 per value, keys with a mean, values of any size."""
+    qkv = torch.randn(tokens, 3, num_heads, E, generator=generator(tokens, num_heads))
+    qkv[:, 0] *= size
+    qkv[:, 1] += 2 * torch.randn(num_heads, E, generator=generator(num_heads))
+    qkv[:, 2] *= 1000
+    qkv[:, 2, -1] /= 1e6
+    return qkv.flatten(1).to(device, torch.bfloat16)
+
+
+def exact_attention(q, k, v):
+    """float64 [M, H, E] of [H, M, E]."""
+    return scaled_dot_product_attention(q.double(), k.double(), v.double()).transpose(0, 1)
+
+
+def unpacked(packed):
+    """What the kernel multiplies, [H, M, E] each."""
+    tokens = packed.tokens
+    v = packed.v_HEN.float().transpose(1, 2) * packed.v_scale_H[:, None, None]
+    return packed.q_HNE.float()[:, :tokens], packed.k_HNE.float()[:, :tokens], v[:, :tokens]
+
+
+def worst_head_db(exact, got):
+    return min(sqnr_db(exact[:, head], got.view(exact.shape)[:, head]) for head in range(exact.shape[1]))
+
+
+@pytest.mark.parametrize(("device", "tokens", "num_heads"), CASES)
+@pytest.mark.parametrize(("size", "least_db"), [(0.0, 28), (0.25, 25), (1.0, 24), (8.0, 17)])
+def test_attention_is_the_exact_one_up_to_float8(device, tokens, num_heads, size, least_db):
+    qkv = heads(tokens, num_heads, device, size)
+    packed = attention8.pack(qkv, num_heads)
+    got = attention8.attend(packed)
+    assert got.shape == (tokens, num_heads * E) and got.dtype == torch.bfloat16
+    # e4m3 keeps 31 dB of normal data, in values as in probabilities; what keys and queries lose grows with the scores.
+    exact = exact_attention(*qkv.view(tokens, 3, num_heads, E).permute(1, 2, 0, 3))
+    assert worst_head_db(exact, got) >= least_db
+    # With what was rounded before, only the probabilities are rounded again.
+    assert worst_head_db(exact_attention(*unpacked(packed)), got) >= 28
+
+
+@pytest.mark.parametrize("device", on_both([()], [()]))
+@pytest.mark.parametrize(("size", "bounded"), [(0.25, True), (4.0, False)])
+def test_both_ways_to_keep_the_exponentials_in_range_are_tested(device, size, bounded):
+    """Small scores have a bound that is known beforehand, large ones need a running maximum."""
+    packed = attention8.pack(heads(130, 2, device, size), 2)
+    longest_H = packed.q_HNE.float().norm(dim=-1).amax(-1)
+    bounds_H = longest_H * packed.k_longest_H * E**-0.5 * attention8.LOG2_E
+    assert ((bounds_H <= attention8.RANGE) == bounded).all()
+    _, k, _ = unpacked(packed)
+    # Rounding moves the mean of the keys a little, and their lengths by at most a sixteenth.
+    assert (k.mean(1).norm(dim=-1) <= 0.02 * packed.k_longest_H).all()
+    assert (k.norm(dim=-1).amax(-1) <= packed.k_longest_H * (1 + 2**-4)).all()
+
+
+@pytest.mark.parametrize("device", on_both([()], [()]))
+def test_float8_takes_one_long_sequence_and_leaves_the_others(device, monkeypatch):
+    monkeypatch.setattr(attention, "FLOAT8_TOKENS", 100)
+    place = torch.device(device)
+    exact, float8 = attention.attend(place, E), attention.attend(place, E, "float8")
+    for tokens, sequences in ((98, 1), (130, 2)):
+        qkv = heads(tokens, 2, device)
+        assert torch.equal(float8(qkv, sequences, 2), exact(qkv, sequences, 2))
+    qkv = heads(130, 2, device)
+    assert torch.equal(float8(qkv, 1, 2), attention8.attend(attention8.pack(qkv, 2)))
+    assert not torch.equal(float8(qkv, 1, 2), exact(qkv, 1, 2))
+
+
+def test_heads_of_another_width_have_no_float8_attention():
+    assert attention.unsupported(torch.device("cpu"), 32, "float8") == "heads are 32 wide, not 64"
+    assert attention.unsupported(torch.device("cpu"), 64, "float8") is None
+    assert attention.unsupported(torch.device("cpu"), 32, "bfloat16") is None
