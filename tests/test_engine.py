@@ -12,6 +12,7 @@ from vggt_quant.run_settings import Run
 from vggt_quant.variants import load_variants
 
 VARIANTS = load_variants()
+ON_CPU = [name for name, variant in VARIANTS.items() if variant.method != "round_to_float8"]
 IMAGES = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
 
 
@@ -30,7 +31,12 @@ def test_a_format_without_a_kernel_for_a_device_goes_to_the_cpu_or_is_refused(pa
         open_checkpoint(paths["pytorch_dynamic_int8"], "cuda")
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+def test_float8_is_for_gpus_and_says_so(paths):
+    with pytest.raises(UnsupportedError, match="fp8 runs on cuda only, not on cpu"):
+        open_checkpoint(paths["fp8"], "cpu")
+
+
+@pytest.mark.parametrize("name", ON_CPU)
 def test_an_engine_names_its_kernels_and_gives_the_models_answer(paths, name):
     engine, model = open_checkpoint(paths[name], "cpu"), checkpoint.load_packed(paths[name])
     used = {layer.format for layer in formats.packed_layers(model).values()}

@@ -29,7 +29,8 @@ def test_a_foreign_model_is_quantized_in_place_and_still_takes_its_own_inputs(na
     assert vggt_quant.quantize_model(model, name) is model
     assert len(formats.packed_layers(model)) == 2
     assert model(x).dtype == torch.float32
-    floor_db = 15 if "int4" in name else 30
+    # Two layers in float8, whose products keep 28 dB each.
+    floor_db = 15 if "int4" in name else 24 if "fp8" in name else 30
     assert rounding.sqnr_db(original(x), model(x)) > floor_db
 
 

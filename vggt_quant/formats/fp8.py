@@ -60,6 +60,15 @@ class PackedLinear(PackedBase):
         """The kernel that runs on `device`."""
         return "torch._scaled_mm by row" if products.has_float8(device) else "reference"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With plain bytes, because pickle knows no float8 storage."""
+        buffers = self._buffers | {"weight_packed": self.weight_packed.view(torch.uint8)}
+        return self.__dict__ | {"_buffers": buffers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.weight_packed = self.weight_packed.view(torch.float8_e4m3fn)
+
     def multiply(self, operand: Rows) -> Tensor:
         """[M, K] to [M, N]."""
         return products.multiply(operand, self.weight_packed, self.weight_scale, bias_N=self.bias)
