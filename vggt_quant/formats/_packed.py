@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vggt_quant.formats import check_tensors, compute_dtype
-from vggt_quant.kernels import reference
+from vggt_quant.kernels import cpu_int8, reference
 from vggt_quant.kernels.operands import Kind, Operand
 
 Layout = dict[str, tuple[torch.dtype | None, tuple[int, ...]]]
@@ -112,9 +112,11 @@ class PackedBase(nn.Module):
 
 
 def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
-    """The operand of that kind: by the kernel on a GPU, by its twin elsewhere."""
+    """The operand of that kind: by the kernel where there is one, else by its twin."""
     if kind == "bfloat16":
         return x_MK
+    if x_MK.device.type == "cpu" and kind != "float8":
+        return cpu_int8.quantize_rows(x_MK, kind)
     if not x_MK.is_cuda:
         return reference.quantize_rows(x_MK, kind)
     from vggt_quant.kernels import rows

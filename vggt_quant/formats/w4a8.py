@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.formats._integers import Int4
-from vggt_quant.kernels import products, reference
+from vggt_quant.kernels import cpu_int8, products, reference
 from vggt_quant.kernels.operands import Kind, Rows
 
 
@@ -28,7 +28,7 @@ class PackedLinear(Int4):
     def kernel(device: torch.device) -> str:
         """The kernel that runs on `device`."""
         if device.type != "cuda":
-            return "torch: widen to int8, then torch._int_mm"
+            return f"torch: widen to int8, then {cpu_int8.kernel()}"
         return f"triton: widen, then {'torch._scaled_mm' if products.has_float8(device) else 'triton gemm int8'}"
 
     def multiply(self, operand: Rows) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.formats._integers import Int8
-from vggt_quant.kernels import products
+from vggt_quant.kernels import cpu_int8, products
 from vggt_quant.kernels.operands import Kind, Rows
 
 
@@ -36,7 +36,11 @@ class PackedLinear(Int8):
     @staticmethod
     def kernel(device: torch.device) -> str:
         """The kernel that runs on `device`."""
-        return "triton gemm int8" if device.type == "cuda" else "torch._int_mm"
+        return "triton gemm int8" if device.type == "cuda" else cpu_int8.kernel()
+
+    def hidden_bytes(self) -> int:
+        """Bytes of what was derived from the tensors at first use."""
+        return sum(tensor.nbytes for tensor in self.__dict__.get("_made", ()) if tensor is not None)
 
     def multiply(self, operand: Rows) -> Tensor:
         """[M, K] to [M, N]."""

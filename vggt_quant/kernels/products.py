@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vggt_quant.kernels import reference
+from vggt_quant.kernels import cpu_int8, reference
 from vggt_quant.kernels.operands import Rows
 
 
@@ -42,6 +42,8 @@ def multiply(
         sum_N: float32 sums of the weight's rows; needed if the rows have zero points.
         bias_N: any type.
     """
+    if weight_NK.device.type == "cpu" and weight_NK.dtype == torch.int8:
+        return cpu_int8.multiply_rows(rows, weight_NK, scale_N, zero_N=zero_N, sum_N=sum_N, bias_N=bias_N)
     if not weight_NK.is_cuda:
         return reference.multiply_rows(rows, weight_NK, scale_N, zero_N, bias_N)
     if weight_NK.dtype != torch.int8 and _takes_cublas(len(rows.scale_M), weight_NK):

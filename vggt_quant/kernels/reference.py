@@ -128,11 +128,9 @@ def multiply_rows(
     values_MK = rows.values_MK
     if values_MK.dtype != torch.int8:
         product_MN = values_MK.float() @ weight_NK.float().t()
-    elif values_MK.is_cuda:
-        # `_int_mm` wants more than 16 rows and multiples of 8 there; float64 holds every sum.
-        product_MN = (values_MK.double() @ weight_NK.double().t()).float()
     else:
-        product_MN = torch._int_mm(values_MK, weight_NK.t()).float()
+        # float64 holds every sum. `_int_mm` takes not every shape on a GPU, and overflows on a CPU without VNNI.
+        product_MN = (values_MK.double() @ weight_NK.double().t()).float()
     if rows.zero_M is not None:
         product_MN -= rows.zero_M[:, None] * weight_NK.sum(1, dtype=torch.int32).float()
     if zero_N is not None:

@@ -1,0 +1,135 @@
+"""Products of int8 rows with int8 weights on the CPU, in plain PyTorch: no compiler, no copy of the weights.
+
+The integer product is `torch._int_mm`, oneDNN's kernel on VNNI or AMX instructions. It reads the weights as they are
+stored as fast as a packed copy of them. What surrounds it costs as much in plain PyTorch, so that is done in pieces
+which stay in the core's cache, in place: each row is quantized, and the integers become the result in the memory that
+they lie in already.
+
+Without VNNI, oneDNN adds pairs of products in 16 bits, and they overflow without a word (seen: 127 * -128 under AVX2
+and AVX512 alone). So `is_exact` tries it out once, and where it fails, the product is float32's: exact, and no faster
+than float32.
+
+Legend: M tokens, K inputs, N outputs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vggt_quant.kernels.operands import Kind, Rows
+from vggt_quant.kernels.reference import TINY
+
+PIECE = 131072
+"""Values of a piece per thread: 512 KiB of float32, half of the second-level cache of the machine it was chosen on."""
+EXACT_COLUMNS = 1024
+"""Columns over which float32 sums products of int8 without rounding: 128 * 128 * 1024 = 2^24."""
+
+
+@functools.cache
+def is_exact() -> bool:
+    """Whether `torch._int_mm` survives the largest products on this CPU, for one row and for many."""
+    weight_NK = torch.full((64, 64), -128, dtype=torch.int8)
+    rows = (torch.full((count, 64), 127, dtype=torch.int8) for count in (1, 64))
+    return all(bool((torch._int_mm(values_MK, weight_NK.t()) == 127 * -128 * 64).all()) for values_MK in rows)
+
+
+def kernel() -> str:
+    """What multiplies on this CPU, with the instructions that it has."""
+    if not is_exact():
+        return "torch float32, because torch._int_mm overflows on this CPU"
+    has = torch.cpu.get_capabilities()
+    names = {"amx_int8": "AMX", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI"}
+    return f"torch._int_mm ({next((name for key, name in names.items() if has.get(key)), has['architecture'])})"
+
+
+@torch.no_grad()
+def quantize_rows(x_MK: Tensor, kind: Kind) -> Rows:
+    """`reference.quantize_rows` for "int8" and "int8_asymmetric", bit for bit."""
+    rows, columns = x_MK.shape
+    has_zeros = kind == "int8_asymmetric"
+    values_MK = torch.empty(rows, columns, dtype=torch.int8)
+    scale_M = torch.empty(rows)
+    zero_M, total_M = (torch.empty(rows), torch.empty(rows)) if has_zeros else (None, None)
+    buffer_MK = torch.empty(min(rows, _piece_rows(columns)), columns)
+    for piece in _pieces(rows, columns):
+        x_PK, y_PK = x_MK[piece], buffer_MK[: len(scale_M[piece])]
+        if x_PK.dtype != torch.float32:
+            x_PK = y_PK.copy_(x_PK)
+        if has_zeros:
+            _asymmetric(x_PK, y_PK, scale_M[piece], zero_M[piece], total_M[piece])
+        else:
+            _symmetric(x_PK, y_PK, scale_M[piece])
+        values_MK[piece] = y_PK
+    return Rows(values_MK=values_MK, scale_M=scale_M, zero_M=zero_M, total_M=total_M)
+
+
+def _symmetric(x_PK: Tensor, y_PK: Tensor, scale_P: Tensor) -> None:
+    """Fill integers (as float32, perhaps in the place of `x_PK`) and scales of a piece."""
+    # Two reductions that vectorize; `aminmax` and the infinity norm take twenty times as long.
+    torch.maximum(x_PK.amax(1), x_PK.amin(1).neg_(), out=scale_P).div_(127).clamp_(min=TINY)
+    torch.mul(x_PK, (1 / scale_P)[:, None], out=y_PK).round_()
+
+
+def _asymmetric(x_PK: Tensor, y_PK: Tensor, scale_P: Tensor, zero_P: Tensor, total_P: Tensor) -> None:
+    """The same with zero points, and the sums of what the integers stand for."""
+    low_P, high_P = x_PK.amin(1).clamp_(max=0), x_PK.amax(1).clamp_(min=0)
+    torch.sub(high_P, low_P, out=scale_P).div_(255).clamp_(min=TINY)
+    torch.sub(-128, low_P / scale_P, out=zero_P).round_()
+    torch.mul(x_PK, (1 / scale_P)[:, None], out=y_PK).round_().add_(zero_P[:, None]).clamp_(-128, 127)
+    torch.sum(y_PK, 1, out=total_P).sub_(zero_P, alpha=x_PK.shape[1])
+
+
+@torch.no_grad()
+def multiply_rows(
+    rows: Rows,
+    weight_NK: Tensor,
+    scale_N: Tensor,
+    *,
+    zero_N: Tensor | None = None,
+    sum_N: Tensor | None = None,
+    bias_N: Tensor | None = None,
+) -> Tensor:
+    """`reference.multiply_rows` for int8, float32 [M, N]; arguments as those of `products.multiply`."""
+    product_MN = integer_product(rows.values_MK, weight_NK)
+    out_MN = product_MN.view(torch.float32)
+    bias_N = None if bias_N is None else bias_N.float()
+    for piece in _pieces(*product_MN.shape):
+        out_PN = out_MN[piece]
+        out_PN.copy_(product_MN[piece])
+        if rows.zero_M is not None:
+            out_PN.addcmul_(rows.zero_M[piece, None], sum_N, value=-1)
+        if zero_N is not None:
+            out_PN.addcmul_(rows.total_M[piece, None], zero_N, value=-1)
+        out_PN.mul_(scale_N)
+        if bias_N is None:
+            out_PN.mul_(rows.scale_M[piece, None])
+        else:
+            torch.addcmul(bias_N, out_PN, rows.scale_M[piece, None], out=out_PN)
+    return out_MN
+
+
+def integer_product(values_MK: Tensor, weight_NK: Tensor) -> Tensor:
+    """int32 [M, N], without rounding: int8 rows times the transposed int8 weight."""
+    return torch._int_mm(values_MK, weight_NK.t()) if is_exact() else float32_product(values_MK, weight_NK)
+
+
+def float32_product(values_MK: Tensor, weight_NK: Tensor) -> Tensor:
+    """The same by float32, over so few columns at a time that every sum fits into its 24 bits."""
+    product_MN = torch.zeros(len(values_MK), len(weight_NK), dtype=torch.int32)
+    for values, weight in zip(values_MK.split(EXACT_COLUMNS, 1), weight_NK.split(EXACT_COLUMNS, 1), strict=True):
+        product_MN += (values.float() @ weight.float().t()).to(torch.int32)
+    return product_MN
+
+
+def _pieces(rows: int, columns: int) -> Iterator[slice]:
+    """Rows in groups that stay in the cache."""
+    step = _piece_rows(columns)
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _piece_rows(columns: int) -> int:
+    return max(1, PIECE * torch.get_num_threads() // columns)
