@@ -5,9 +5,9 @@ import dataclasses
 
 import pytest
 import torch
+from fast_cases import as_close_as_plain, dequantized, run, shapes
 from kernel_cases import INTERPRETED
 from test_formats import SETTINGS, WITH_SETTINGS, packed_twin
-from torch import nn
 
 from vggt_quant import formats, rounding
 from vggt_quant.model import VGGT, random_weights
@@ -49,50 +49,13 @@ def photos(frames, seed=0):
     return torch.rand(frames, 3, 8, 12, generator=torch.Generator().manual_seed(seed))
 
 
-def run(model, images):
-    with torch.inference_mode():
-        return model(images)
-
-
-def sqnr_db(reference, outputs):
-    """SQNR of each output of some scenes; the poses of all iterations are one."""
-
-    def together(name, scenes):
-        return torch.cat([torch.cat(x[name]) if name == "pose_enc_list" else x[name] for x in scenes])
-
-    names = set(reference[0]) - {"images", "pose_enc"}
-    return {name: rounding.sqnr_db(together(name, reference), together(name, outputs)) for name in names}
-
-
-def as_close_as_plain(fp32, model, scenes):
-    """Assert that the fast pass gives VGGT's dictionary within 3 dB of the plain model's SQNR, and return the last.
-
-    Two ways of rounding give poses, here of three or four frames, SQNRs up to 2 dB apart.
-    """
-    forward = fast.FastForward(model, CPU)
-    reference, plain, got = ([run(one, images) for images in scenes] for one in (fp32, model, forward))
-    for one, other in zip(got, plain, strict=True):
-        assert shapes(one) == shapes(other)
-    plain_db, got_db = sqnr_db(reference, plain), sqnr_db(reference, got)
-    assert all(got_db[name] >= plain_db[name] - 3 for name in plain_db), (plain_db, got_db)
-    # That rule alone would pass if both were wrong.
-    assert all(level >= 20 for level in plain_db.values()), plain_db
-    return got[-1]
-
-
-def shapes(outputs):
-    """Names, shapes and types."""
-    flat = {name: value if isinstance(value, list) else [value] for name, value in outputs.items()}
-    return {name: [(tensor.shape, tensor.dtype) for tensor in value] for name, value in flat.items()}
-
-
 @INTERPRETED
 @pytest.mark.parametrize(("config", "frames", "scenes"), [(CONV, 2, 2), (CONFIG, 1, 3), (CONFIG, 3, 1)])
 def test_the_fast_pass_is_as_close_to_fp32_as_plain_bfloat16(config, frames, scenes):
     fp32 = build(config)
     model = copy.deepcopy(fp32).bfloat16()
     before = copy.deepcopy(model.state_dict())
-    got = as_close_as_plain(fp32, model, [photos(frames, seed) for seed in range(scenes)])
+    got = as_close_as_plain(fp32, model, fast.FastForward(model, CPU), [photos(frames, seed) for seed in range(scenes)])
     # Neither the images nor the model were changed.
     assert torch.equal(got["images"], photos(frames, scenes - 1)[None])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -107,13 +70,9 @@ def test_layers_of_every_format_are_multiplied_as_in_the_plain_model():
         packed = packed_twin(*WITH_SETTINGS[number % len(WITH_SETTINGS)], model.get_submodule(name))
         formats.replace(model, name, packed)
     assert {layer.format for layer in formats.packed_layers(model).values()} == set(SETTINGS) - {"pytorch_dynamic_int8"}
-    # What is left to compare is the rounding of activations: the reference has the weights that the layers stand for.
-    fp32 = copy.deepcopy(model)
-    for name, layer in formats.packed_layers(fp32).items():
-        linear = nn.Linear(layer.in_features, layer.out_features)
-        linear.weight.data, linear.bias.data = layer.dequantized(), layer.bias
-        fp32.set_submodule(name, linear)
-    as_close_as_plain(fp32, model.bfloat16(), [photos(2, seed) for seed in range(2)])
+    model = model.bfloat16()
+    scenes = [photos(2, seed) for seed in range(2)]
+    as_close_as_plain(dequantized(model), model, fast.FastForward(model, CPU), scenes)
 
 
 @INTERPRETED
