@@ -93,6 +93,8 @@ def test_integer_products_are_exact(shape):
         (integers(rows, columns, -127), integers(outputs, columns)),
         (torch.full((rows, columns), 127, dtype=torch.int8), torch.full((outputs, columns), -128, dtype=torch.int8)),
         (torch.full((rows, columns), -128, dtype=torch.int8), torch.full((outputs, columns), -128, dtype=torch.int8)),
+        # Positive ones: float32 would round their sums, once they pass 2^24.
+        (integers(rows, columns, 100), integers(outputs, columns, 100)),
     ):
         expected = values.long() @ weight.long().t()
         assert torch.equal(cpu_int8.integer_product(values, weight).long(), expected)
