@@ -70,6 +70,11 @@ def put(environment, bucket, key, text):
     _s3(environment, code)
 
 
+def delete(environment, bucket, key):
+    """Remove an object."""
+    _s3(environment, f"s3.Object({bucket!r}, {key!r}).delete()")
+
+
 def _s3(environment, code):
     client = (
         "import boto3, os; e = os.environ; s3 = boto3.resource('s3', region_name='us-east-1',"

@@ -40,8 +40,17 @@ def runs(tmp_path_factory):
         why = log.read_text()
         (folder / "lost").rename(volume)
         with_cache = run_on_s3(project, folder / "elsewhere", environment, *again)
+        cluster_tools.delete(environment, BUCKET, "runs/first/results/quantize/fp32.json")
+        planned = run_on_s3(project, folder / "elsewhere", environment, "--dry-run")
     return SimpleNamespace(
-        **{"first": first, "second": second, "without": without, "why": why, "with_cache": with_cache},
+        **{
+            "first": first,
+            "second": second,
+            "without": without,
+            "why": why,
+            "with_cache": with_cache,
+            "planned": planned,
+        },
         **{"stored": stored, "after": after, "folder": folder, "volume": volume},
     )
 
@@ -82,3 +91,7 @@ def test_a_step_that_needs_a_lost_cache_says_which_file_is_gone(runs):
 def test_with_the_volume_of_the_cache_that_step_runs_anywhere(runs):
     assert runs.with_cache.returncode == 0, said(runs.with_cache)
     assert rules(runs.with_cache) == {"accuracy_fp32"}
+
+
+def test_a_result_that_was_deleted_in_the_bucket_is_made_anew_with_its_checkpoint(runs):
+    assert rules(runs.planned) == {"quantize_fp32", "accuracy_fp32", "speed_fp32", "report"}
