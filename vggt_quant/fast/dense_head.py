@@ -20,7 +20,7 @@ from vggt_quant.model.layers import TableCache
 
 FRAMES_PER_CHUNK = 8
 FRAMES_AT_IMAGE_SIZE = 2
-"""Maps of the images' own size are the largest of the whole pass (46 MB a frame of 350x518), and fill a GPU soonest."""
+"""The maps behind the fusion are the largest of the whole pass (46 MB a frame of 350x518), and few fill a GPU."""
 
 
 class FastDenseHead:
@@ -42,20 +42,20 @@ class FastDenseHead:
         return values, confidence
 
     def _chunk(self, levels_FNK: list[Tensor], image_size: tuple[int, int], values: Tensor, confidence: Tensor) -> None:
-        scratch = self.head.scratch
         levels = [self._level(i, level_FNK, image_size) for i, level_FNK in enumerate(levels_FNK)]
-        hidden = _conv(self._fuse(levels), scratch.output_conv1)
+        fused_FhwC = self._fuse(levels)
         del levels
-        for start in range(0, len(hidden), FRAMES_AT_IMAGE_SIZE):
+        for start in range(0, len(fused_FhwC), FRAMES_AT_IMAGE_SIZE):
             few = slice(start, start + FRAMES_AT_IMAGE_SIZE)
-            self._finish(hidden[few], image_size, values[few], confidence[few])
+            self._finish(fused_FhwC[few], image_size, values[few], confidence[few])
 
-    def _finish(self, hidden_FhwC: Tensor, image_size: tuple[int, int], values: Tensor, confidence: Tensor) -> None:
-        """Grow to the size of the images, and end."""
+    def _finish(self, fused_FhwC: Tensor, image_size: tuple[int, int], values: Tensor, confidence: Tensor) -> None:
+        """Grow to twice the size of the finest level, to the size of the images, and end."""
         scratch = self.head.scratch
         inner, _, outer = scratch.output_conv2
-        codes = self._codes(hidden_FhwC, image_size, image_size)
-        hidden = _conv(maps.resize(hidden_FhwC, image_size, scratch.output_conv1.bias, *codes), inner)
+        hidden = _conv(maps.resize(fused_FhwC, _twice(fused_FhwC)), scratch.output_conv1)
+        codes = self._codes(hidden, image_size, image_size)
+        hidden = _conv(maps.resize(hidden, image_size, scratch.output_conv1.bias, *codes), inner)
         maps.dense_output(hidden, inner.bias, outer.weight.flatten(1), outer.bias, self.activation, values, confidence)
 
     def _level(self, level: int, tokens_FNK: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -76,13 +76,13 @@ class FastDenseHead:
         return _conv_relu(x_FhwC, getattr(self.head.scratch, f"layer{level + 1}_rn"))
 
     def _fuse(self, levels: list[Tensor]) -> Tensor:
-        """Coarse to fine; each block grows to the next finer level's size, the last one to twice the finest."""
-        scratch, (height, width) = self.head.scratch, levels[0].shape[1:3]
-        sizes = [(2 * height, 2 * width)] + [tuple(level.shape[1:3]) for level in levels[:3]]
-        x = _fusion(scratch.refinenet4, levels[3], sizes[3])
-        for block, level, size in zip((3, 2, 1), (2, 1, 0), (sizes[2], sizes[1], sizes[0]), strict=True):
-            fusion = getattr(scratch, f"refinenet{block}")
-            x = _fusion(fusion, _residual_unit(fusion.resConfUnit1, levels[level], x, relu=True), size)
+        """Coarse to fine; each block grows to the next finer level's size, the last one in `_finish`."""
+        scratch = self.head.scratch
+        x = _refine(scratch.refinenet4, levels[3])
+        for block, level in ((3, 2), (2, 1), (1, 0)):
+            fusion, skip = getattr(scratch, f"refinenet{block}"), levels[level]
+            x = maps.resize(x, tuple(skip.shape[1:3]))
+            x = _refine(fusion, _residual_unit(fusion.resConfUnit1, skip, x, relu=True))
         return x
 
     def _codes(
@@ -106,11 +106,14 @@ def _split_code(code_Chw: Tensor) -> Tensor:
     return torch.cat((code_hC, code_wC))
 
 
-def _fusion(block: FusionBlock, relu_FhwC: Tensor, size: tuple[int, int]) -> Tensor:
-    """The second half of a fusion block, from the ReLU of what its first half summed."""
+def _refine(block: FusionBlock, relu_FhwC: Tensor) -> Tensor:
+    """The second half of a fusion block without its resize, from the ReLU of what its first half summed."""
     refined = _residual_unit(block.resConfUnit2, relu_FhwC, None, relu=False)
-    mixed = functional.linear(refined, block.out_conv.weight.flatten(1), block.out_conv.bias)
-    return maps.resize(mixed, size)
+    return functional.linear(refined, block.out_conv.weight.flatten(1), block.out_conv.bias)
+
+
+def _twice(x_FhwC: Tensor) -> tuple[int, int]:
+    return 2 * x_FhwC.shape[1], 2 * x_FhwC.shape[2]
 
 
 def _residual_unit(unit: ResidualConvUnit, relu_FhwC: Tensor, other: Tensor | None, *, relu: bool) -> Tensor:

@@ -5,6 +5,9 @@ Legend: S frames, P tokens of a frame (special ones first), N patches, D width, 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,6 +50,8 @@ class FastForward:
     def __init__(self, model: VGGT, device: torch.device, attention: str = "bfloat16") -> None:
         aggregator = model.aggregator
         self.model, self.device, self.tables = model, device, TableCache()
+        # Kept, because cuBLAS keeps 32 MiB for each stream that it has ever worked on.
+        self.side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         run = attentions.attend(device, aggregator.head_dim, attention)
         self.frame_blocks = [FastBlock(block, run) for block in aggregator.frame_blocks]
         self.global_blocks = [FastBlock(block, run) for block in aggregator.global_blocks]
@@ -68,13 +73,14 @@ class FastForward:
         last = kept[self.model.config.aggregator.depth - 1]
         outputs: dict[str, Tensor | list[Tensor]] = {}
         # A few tokens cannot fill a GPU: the camera head runs beside the dense ones.
-        with _Beside(self.device) as beside:
-            with beside.stream():
-                poses = self.camera_head.run(last[:, 0]) if self.camera_head else []
-            size, special = tuple(images_S3HW.shape[-2:]), self.model.aggregator.num_special
-            for name, head in self.dense_heads.items():
-                values, confidence = head.run(kept, special, size)
-                outputs |= {name: values[None], f"{name}_conf": confidence[None]}
+        with _beside(self.side_stream):
+            poses = self.camera_head.run(last[:, 0]) if self.camera_head else []
+        size, special = tuple(images_S3HW.shape[-2:]), self.model.aggregator.num_special
+        for name, head in self.dense_heads.items():
+            values, confidence = head.run(kept, special, size)
+            outputs |= {name: values[None], f"{name}_conf": confidence[None]}
+        if self.side_stream is not None:
+            torch.cuda.current_stream().wait_stream(self.side_stream)
         if poses:
             outputs |= {"pose_enc": poses[-1][None], "pose_enc_list": [pose[None] for pose in poses]}
         return outputs | {"images": images_S3HW.float()[None]}
@@ -151,21 +157,10 @@ def _embed_patches(conv: nn.Conv2d, images_S3HW: Tensor) -> Tensor:
     return functional.linear(patches_SNK, conv.weight.flatten(1), conv.bias)
 
 
-class _Beside:
-    """A second stream beside the current one, joined at the end; on the CPU nothing."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.other = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def __enter__(self) -> _Beside:
-        if self.other is not None:
-            self.other.wait_stream(torch.cuda.current_stream())
-        return self
-
-    def stream(self) -> torch.cuda.StreamContext:
-        """Work inside it goes to the second stream."""
-        return torch.cuda.stream(self.other)
-
-    def __exit__(self, *_: object) -> None:
-        if self.other is not None:
-            torch.cuda.current_stream().wait_stream(self.other)
+@contextlib.contextmanager
+def _beside(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Work inside goes to the other stream, behind what this one has been given so far."""
+    if stream is not None:
+        stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield

@@ -18,7 +18,9 @@ class GraphedPass:
 
     def __init__(self, run: Callable[[Tensor], Outputs], patch_size: int) -> None:
         self.run, self.patch_size = run, patch_size
-        self.shape: torch.Size | None = None
+        # One stream for all captures: cuBLAS keeps 32 MiB for each that it has ever worked on.
+        self.stream = torch.cuda.Stream()
+        self._forget()
 
     def __call__(self, images_S3HW: Tensor) -> Outputs:
         """The outputs, the caller's to keep."""
@@ -32,22 +34,21 @@ class GraphedPass:
         return _copy(self.outputs)
 
     def _forget(self) -> None:
-        self.shape = self.graph = self.outputs = self.images = None
+        self.shape = self.graph = self.images = self.outputs = None
 
     def _capture(self, images_S3HW: Tensor) -> None:
         self._forget()
         torch.cuda.empty_cache()
-        self.images = images_S3HW.float().clone()
-        # Libraries choose kernels and compile at a first call, which a capture does not allow.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self.run(self.images)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.outputs = self.run(self.images)
-        self.shape = images_S3HW.shape
+        images = images_S3HW.float().clone()
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            # Libraries choose kernels and compile at a first call, which a capture does not allow.
+            self.run(images)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            outputs = self.run(images)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        self.shape, self.graph, self.images, self.outputs = images_S3HW.shape, graph, images, outputs
 
 
 def _copy(outputs: Outputs) -> Outputs:

@@ -1,10 +1,11 @@
 """Products of int8 or float8 rows with scales, zero points and bias in the epilogue.
 
-    out = (A B^T - a_zero b_sum - a_total b_zero) a_scale b_scale + bias      in float32, then bfloat16
+    out = (A B^T - a_zero b_sum - a_total b_zero) a_scale b_scale + bias
 
-A holds activations, B a Linear's weight as it is stored; zero points are for int8 and may be left out. A persistent
-Triton kernel: each multiprocessor walks over tiles, so that the next tile's loads overlap this one's epilogue. Operands
-come by the tensor memory accelerator where the GPU has one and rows are multiples of 16 bytes, else by masked pointers.
+The bracket is exact for int8, the rest is float32, the result bfloat16. A holds activations, B a Linear's weight as it
+is stored; zero points are for int8 and may be left out. A persistent Triton kernel: each multiprocessor walks over
+tiles, so that the next tile's loads overlap this one's epilogue. Operands come by the tensor memory accelerator where
+the GPU has one and rows are multiples of 16 bytes, else by masked pointers.
 
 GELU, LayerScale and the residual sum are not in the epilogue, because they measured slower there than in the producer
 that reads the result anyway (docs/LOG.md, 2026-11-25).
@@ -72,11 +73,14 @@ def _finish(
 ):  # fmt: skip
     m, n = row + tl.arange(0, HEIGHT), column + tl.arange(0, WIDTH)
     in_m, in_n = m < M, n < N
-    y = acc.to(tl.float32)
+    # Zero points are taken out in integers, where the sums are exact.
     if a_zero is not None:
-        y -= tl.load(a_zero + m, in_m, 0.0)[:, None] * tl.load(b_sum + n, in_n, 0.0)[None, :]
+        zero, total = tl.load(a_zero + m, in_m, 0.0).to(tl.int32), tl.load(b_sum + n, in_n, 0.0).to(tl.int32)
+        acc -= zero[:, None] * total[None, :]
     if b_zero is not None:
-        y -= tl.load(a_total + m, in_m, 0.0)[:, None] * tl.load(b_zero + n, in_n, 0.0)[None, :]
+        zero, total = tl.load(b_zero + n, in_n, 0.0).to(tl.int32), tl.load(a_total + m, in_m, 0.0).to(tl.int32)
+        acc -= total[:, None] * zero[None, :]
+    y = acc.to(tl.float32)
     y *= tl.load(a_scale + m, in_m, 0.0)[:, None] * tl.load(b_scale + n, in_n, 0.0)[None, :]
     if bias is not None:
         y += tl.load(bias + n, in_n, 0.0).to(tl.float32)[None, :]
@@ -133,7 +137,7 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
         TensorDescriptor.from_tensor(b_NK, [tile.n, tile.k]) if tma else b_NK,
         out_MN, a.scale_M, a.zero_M, None if b.zero_N is None else a.total_M, b.scale_N, b.zero_N,
         None if a.zero_M is None else b.sum_N, b.bias_N, m, n, k, TILE_M=tile.m, TILE_N=tile.n, TILE_K=tile.k,
-        BAND=BAND, HALVES=tile.halves, TMA=tma, ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32,
+        BAND=BAND, HALVES=tile.halves or a.zero_M is not None, TMA=tma, ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32,
         PROGRAMS=programs, num_stages=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
     return out_MN
