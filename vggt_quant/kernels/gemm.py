@@ -129,7 +129,7 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
     assert a.zero_M is None or b.sum_N is not None, "zero points of the activations need sums of the weight"
     assert b.zero_N is None or a.total_M is not None, "zero points of the weight need totals of the activations"
     programs = _multiprocessors(device)
-    tile = tile or choose_tile(m, n, k, programs)
+    tile = tile or choose_tile(m, n, k, programs, zero_points=a.zero_M is not None)
     tma = k % 16 == 0 and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
     out_MN = a_MK.new_empty(m, n, dtype=torch.bfloat16)
     _gemm[(min(triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n), programs),)](
@@ -137,13 +137,13 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
         TensorDescriptor.from_tensor(b_NK, [tile.n, tile.k]) if tma else b_NK,
         out_MN, a.scale_M, a.zero_M, None if b.zero_N is None else a.total_M, b.scale_N, b.zero_N,
         None if a.zero_M is None else b.sum_N, b.bias_N, m, n, k, TILE_M=tile.m, TILE_N=tile.n, TILE_K=tile.k,
-        BAND=BAND, HALVES=tile.halves or a.zero_M is not None, TMA=tma, ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32,
+        BAND=BAND, HALVES=tile.halves, TMA=tma, ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32,
         PROGRAMS=programs, num_stages=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
     return out_MN
 
 
-def choose_tile(m: int, n: int, k: int, multiprocessors: int) -> Tile:
+def choose_tile(m: int, n: int, k: int, multiprocessors: int, *, zero_points: bool) -> Tile:
     """The tile for a shape: the largest that still gives every multiprocessor work.
 
     Measured on an H100 for the widths of VGGT-1B and 930 to 93,000 tokens (docs/LOG.md, 2026-11-25).
@@ -153,7 +153,8 @@ def choose_tile(m: int, n: int, k: int, multiprocessors: int) -> Tile:
     if m <= 64:
         # Little arithmetic: small tiles, so that many multiprocessors read the weight, in long rows.
         return Tile(m=64, n=64, k=256 if k >= 256 else 128, stages=3, warps=4)
-    if triton.cdiv(m, 128) * triton.cdiv(n, 256) >= 3 * multiprocessors:
+    # With zero points, the epilogue of the widest tile does not fit into the registers.
+    if triton.cdiv(m, 128) * triton.cdiv(n, 256) >= 3 * multiprocessors and not zero_points:
         return Tile(m=128, n=256, k=128, stages=3, warps=8)
     if triton.cdiv(m, 128) * triton.cdiv(n, 128) >= multiprocessors:
         return Tile(m=128, n=128, k=128, stages=4, warps=8)
