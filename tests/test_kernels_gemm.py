@@ -144,11 +144,12 @@ def test_the_chosen_tile_is_the_largest_that_leaves_no_multiprocessor_idle():
     for m in ROWS:
         for n in WIDTHS:
             for k in WIDTHS:
-                tile = choose_tile(m, n, k, 132)
+                tile = choose_tile(m, n, k, 132, zero_points=False)
                 tiles = -(-m // tile.m) * -(-n // tile.n)
                 assert tiles >= 132 or tile.m == 64, (m, n, k, tile)
                 assert tile.k <= max(k, 64)
-    assert choose_tile(93_000, 4096, 1024, 132).n == 256
+    assert choose_tile(93_000, 4096, 1024, 132, zero_points=False).n == 256
+    assert choose_tile(93_000, 4096, 1024, 132, zero_points=True).n == 128
 
 
 @pytest.mark.parametrize(("device", "kind"), KIND_CASES)
