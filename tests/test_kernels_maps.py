@@ -85,3 +85,19 @@ def test_dense_output_ends_in_values_and_confidences(device, shape, dtype, activ
     assert worst_row_error(confidence.flatten(1), twin_confidence.flatten(1)) <= 1e-5
     twin_values, _ = dpt_head.activate_dense(logits, activation)
     assert worst_row_error(values.flatten(1), twin_values.flatten(1)) <= 1e-5
+
+
+@pytest.mark.parametrize("device", on_both([()], [()]))
+def test_what_is_not_a_number_stays_so(device):
+    """A maximum of NaN and zero is zero, which would hide it."""
+    x = random_map(1, 3, 4, 16, device=device, dtype=torch.bfloat16)
+    x[0, 1, 2, 5] = float("nan")
+    bias = torch.zeros(16, device=device)
+    finished = maps.finish(x.clone(), bias, relu=True).isfinite()
+    assert not finished[0, 1, 2, 5] and finished.sum() == x.numel() - 1
+    values, confidence = torch.zeros(1, 3, 4, 1, device=device), torch.zeros(1, 3, 4, device=device)
+    ones, zeros = torch.ones(2, 16, device=device), torch.zeros(2, device=device)
+    maps.dense_output(x, bias, ones, zeros, "exp", values, confidence)
+    for output in (values[..., 0], confidence):
+        assert not output[0, 1, 2].isfinite() and output.isfinite().sum() == 11
+    assert not maps.resize(x, (6, 8))[..., 5].isfinite().all()

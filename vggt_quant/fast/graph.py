@@ -27,7 +27,7 @@ class GraphedPass:
         if images_S3HW.numel() // (3 * self.patch_size**2) > MOST_TOKENS:
             self._forget()
             return self.run(images_S3HW)
-        if images_S3HW.shape != self.shape:
+        if images_S3HW.shape != self.shape or not images_S3HW.is_floating_point():
             self._capture(images_S3HW)
         self.images.copy_(images_S3HW)
         self.graph.replay()
@@ -42,8 +42,8 @@ class GraphedPass:
         images = images_S3HW.float().clone()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            # Libraries choose kernels and compile at a first call, which a capture does not allow.
-            self.run(images)
+            # Libraries choose kernels and compile at a first call, which a capture does not allow; bad images end here.
+            self.run(images_S3HW)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
             outputs = self.run(images)

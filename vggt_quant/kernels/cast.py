@@ -31,6 +31,12 @@ def to(x, dtype: tl.constexpr):
 
 
 @triton.jit
+def relu(x):
+    """ReLU that lets NaN through, as PyTorch's does."""
+    return tl.where(x < 0.0, 0.0, x)
+
+
+@triton.jit
 def to_float8(x):
     """float32 to float8 e4m3, saturating at its largest value, as the GPU's own conversion does."""
     if INTERPRETED:

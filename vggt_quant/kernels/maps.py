@@ -72,7 +72,7 @@ def _finish(x, bias, first, second, out, total, RELU: tl.constexpr, C: tl.conste
     if second is not None:
         y += tl.load(second + place, inside, 0.0).to(tl.float32)
     if RELU:
-        y = tl.maximum(y, 0.0)
+        y = cast.relu(y)
     tl.store(out + place, cast.to(y, out.dtype.element_ty), inside)
 
 
@@ -96,7 +96,7 @@ def _dense_output(
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     c, inside = tl.arange(0, C), pixel < pixels
     hidden = tl.load(x + pixel[:, None] * C + c[None, :], inside[:, None], 0.0).to(tl.float32)
-    hidden = tl.maximum(hidden + tl.load(inner_bias + c).to(tl.float32)[None, :], 0.0)
+    hidden = cast.relu(hidden + tl.load(inner_bias + c).to(tl.float32)[None, :])
     for o in tl.static_range(OUTPUTS):
         row = tl.load(weight + o * C + c).to(tl.float32)
         y = tl.sum(hidden * row[None, :], 1) + tl.load(bias + o).to(tl.float32)
