@@ -17,9 +17,18 @@ VARIANTS = load_variants()
 
 
 def test_the_seven_variants_that_are_compared_by_default_have_the_names_that_users_know():
-    assert [name for name, variant in VARIANTS.items() if variant.default] == [
-        *("fp32", "bf16", "pytorch_dynamic_int8", "int8_symmetric", "int8_asymmetric", "int4_group128", "int4_group64")
+    first = [
+        "fp32",
+        "bf16",
+        "pytorch_dynamic_int8",
+        "int8_symmetric",
+        "int8_asymmetric",
+        "int4_group128",
+        "int4_group64",
     ]
+    assert [name for name, variant in VARIANTS.items() if variant.is_default("cpu")] == first
+    on_cuda = [name for name, variant in VARIANTS.items() if variant.is_default("cuda")]
+    assert on_cuda[: len(first)] == first and {"fp8", "int8_w8a8", "int4_w4a8"} <= set(on_cuda)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if VARIANTS[name].method != "cast"])

@@ -62,6 +62,8 @@ def test_how_a_variant_is_run_is_in_the_keys_of_what_is_measured_and_in_no_check
 def test_the_workflow_leaves_out_what_is_no_default_until_it_is_named(tmp_path):
     cast = {"method": "cast", "dtype": "float32"}
     other = {**cast, "run": {"engine": "plain", "tf32": True}, "default": False}
-    project = Project(tmp_path, {"fp32": cast, "tf32": other})
-    assert "speed_fp32" in project.would_run() and "speed_tf32" not in project.would_run()
+    on_gpus, on_cpus = {**cast, "default": "cuda"}, {**cast, "default": "cpu"}
+    project = Project(tmp_path, {"fp32": cast, "tf32": other, "fast": on_gpus, "slow": on_cpus})
+    usual = project.would_run()
+    assert {name for name in ("fp32", "tf32", "fast", "slow") if f"speed_{name}" in usual} == {"fp32", "slow"}
     assert "speed_tf32" in project.would_run("--config", "methods=[tf32]")

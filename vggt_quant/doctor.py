@@ -61,7 +61,7 @@ def _variants() -> Table:
     for column in ("variant", "everything else in", f"kernel on {kind}"):
         table.add_column(column)
     for name, variant in load_variants().items():
-        if variant.default:
+        if variant.is_default(kind):
             table.add_row(name, variant.dtype, _kernel(variant, kind))
     return table
 

@@ -99,7 +99,8 @@ def _chosen(args: Namespace) -> list[str]:
     asked = [name for names in args.methods or [] for name in names]
     if unknown := [name for name in asked if name not in every]:
         raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
-    usual = [name for name, variant in every.items() if variant.default or args.redraw]
+    device = machine.resolve_device(args.device)
+    usual = [name for name, variant in every.items() if args.redraw or variant.is_default(device)]
     return list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -32,8 +32,8 @@ class Variant:
     """A job of this variant may use this much memory (10^6 bytes) and no more."""
     run: Run = DEFAULT
     """How the checkpoint is run, as opposed to how it is made."""
-    default: bool = True
-    """Compared where nobody says which variants to compare; false: only where it is named."""
+    default: bool | Literal["cpu", "cuda"] = True
+    """Compared where nobody says which variants to compare: always, never, or on that kind of device."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a variant."""
@@ -44,11 +44,16 @@ class Variant:
         limit = self.memory_limit_mb
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"Variant {self.name}: memory_limit_mb is {limit!r}; give a positive whole number.")
-        for key in ("optional", "default"):
-            if not isinstance(getattr(self, key), bool):
-                raise ValueError(f"Variant {self.name}: {key} is {getattr(self, key)!r}; give true or false.")
+        if not isinstance(self.optional, bool):
+            raise ValueError(f"Variant {self.name}: optional is {self.optional!r}; give true or false.")
+        if not isinstance(self.default, bool) and self.default not in ("cpu", "cuda"):
+            raise ValueError(f"Variant {self.name}: default is {self.default!r}; give true, false, cpu or cuda.")
         if self.run.tf32 and self.dtype != "float32":
             raise ValueError(f"Variant {self.name}: run.tf32 goes with dtype: float32 only, not with {self.dtype}.")
+
+    def is_default(self, device: str) -> bool:
+        """Whether a run on that kind of device compares it without being told to."""
+        return self.default is True or self.default == device
 
     def spec(self) -> dict[str, Any]:
         """Everything that decides the checkpoint's bytes; not its name, its marks, its memory limit or its run."""

@@ -81,12 +81,13 @@ def read_variants(path):
     return variants
 
 
-def chosen_variants(variants, names):
-    """The variants to compare, in the order asked for; where none is, all but those with `default: false`."""
+def chosen_variants(variants, names, device):
+    """The variants to compare, in the order asked for; where none is, those whose `default` is true or this device."""
     unknown = [name for name in names or [] if name not in variants]
     if unknown:
         raise WorkflowError(f"There is no variant {', '.join(unknown)}; {VARIANTS_FILE} has {', '.join(variants)}.")
-    return {name: variants[name] for name in names or variants if names or variants[name].get("default", True)}
+    usual = [name for name, variant in variants.items() if variant.get("default", True) in (True, device)]
+    return {name: variants[name] for name in names or usual}
 
 
 def refuse_to_guess_the_device():
@@ -131,9 +132,10 @@ def digest_of(path):
 
 refuse_results_of_elsewhere()
 refuse_to_guess_the_device()
-VARIANTS = chosen_variants(read_variants(VARIANTS_FILE), config["methods"])
+ALL_VARIANTS = read_variants(VARIANTS_FILE)
 KEYS = ask_for_keys()
 DEVICE = KEYS["device"]
+VARIANTS = chosen_variants(ALL_VARIANTS, config["methods"], DEVICE)
 GPU = 1 if DEVICE == "cuda" else 0
 # Without --cores (a cluster, --summary) those of this machine.
 CORES = workflow.resource_settings.cores or os.cpu_count()
