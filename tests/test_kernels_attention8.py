@@ -87,3 +87,15 @@ def test_heads_of_another_width_have_no_float8_attention():
     assert attention.unsupported(torch.device("cpu"), 32, "float8") == "heads are 32 wide, not 64"
     assert attention.unsupported(torch.device("cpu"), 64, "float8") is None
     assert attention.unsupported(torch.device("cpu"), 32, "bfloat16") is None
+
+
+@pytest.mark.parametrize(("device", "part"), on_both([], [(0,), (1,), (2,)]))
+def test_a_query_key_or_value_that_is_no_number_spoils_its_head(device, part):
+    """On the GPU only: the interpreter's float8 knows no NaN."""
+    qkv = heads(130, 2, device, 0.25)
+    q_k_v = qkv.view(130, 3, 2, E)
+    q_k_v[5, part, 1, 3] = float("nan")
+    got = attention8.attend(attention8.pack(qkv, 2)).view(130, 2, E)
+    assert got[:, 0].isfinite().all()
+    spoilt = got[5, 1] if part == 0 else got[:, 1].amax(-1)
+    assert not spoilt.isfinite().any()
