@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from vggt_quant.kernels import cast
+from vggt_quant.kernels import cast, gemm
 
 QUERIES, KEYS = 64, 128
 RANGE = 13.0
@@ -172,7 +172,7 @@ def attend(heads: Float8Heads) -> Tensor:
     """bfloat16 [M, H E]."""
     num_heads, padded, width = heads.q_HNE.shape
     out = heads.q_HNE.new_empty(heads.tokens, num_heads * width, dtype=torch.bfloat16)
-    tma = out.is_cuda
+    tma = gemm.has_tma(out.device, width)
     q, k, v = heads.q_HNE.flatten(0, 1), heads.k_HNE.flatten(0, 1), heads.v_HEN.flatten(0, 1)
     _attend[(triton.cdiv(heads.tokens, QUERIES), num_heads)](
         TensorDescriptor.from_tensor(q, [QUERIES, width]) if tma else q,

@@ -130,7 +130,7 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
     assert b.zero_N is None or a.total_M is not None, "zero points of the weight need totals of the activations"
     programs = _multiprocessors(device)
     tile = tile or choose_tile(m, n, k, programs, zero_points=a.zero_M is not None)
-    tma = k % 16 == 0 and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    tma = has_tma(device, k * a_MK.element_size())
     out_MN = a_MK.new_empty(m, n, dtype=torch.bfloat16)
     _gemm[(min(triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n), programs),)](
         TensorDescriptor.from_tensor(a_MK, [tile.m, tile.k]) if tma else a_MK,
@@ -141,6 +141,11 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
         PROGRAMS=programs, num_stages=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
     return out_MN
+
+
+def has_tma(device: torch.device, row_bytes: int) -> bool:
+    """Whether the GPU has a tensor memory accelerator, which takes rows of multiples of 16 bytes."""
+    return device.type == "cuda" and row_bytes % 16 == 0 and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def choose_tile(m: int, n: int, k: int, multiprocessors: int, *, zero_points: bool) -> Tile:
