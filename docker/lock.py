@@ -1,6 +1,6 @@
 """What `docker/lock.sh` asks pip for, and how it writes down pip's answer. Standard library only.
 
-requirements        print the run-time requirements of pyproject.toml
+requirements        print the run-time requirements of pyproject.toml, those of its extra `gpu` included
 build               print what builds the wheel that points at the sources
 write RUN BUILD     two reports of `pip install --dry-run --report` -> requirements/image*.txt
 """
@@ -23,7 +23,7 @@ def main(words: list[str]) -> None:
         raise SystemExit(f"The image has Python 3.11 on Linux x86_64, this is {platform.platform()}: set PYTHON there.")
     project = tomllib.loads(Path("pyproject.toml").read_text())
     if words == ["requirements"]:
-        print(*project["project"]["dependencies"], sep="\n")
+        print(*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["gpu"], sep="\n")
     elif words == ["build"]:
         print(*project["build-system"]["requires"], "editables", sep="\n")
     else:
@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
 
 
 def _write(runtime: list[dict], build: list[dict]) -> None:
-    """Split what runs in two: what the CUDA build brings is known by not being in lock.txt, but for its Triton.
+    """Split what runs in two: what only a GPU needs is known by not being in lock.txt, but for PyTorch's own Triton.
 
     setuptools is not there either (pip brings it along), but PyTorch's CPU build needs it just as much.
     """

@@ -88,7 +88,7 @@ ALLOWED = {
     },
     "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
     "fetch": {"machine", "model", "progress"},
-    "doctor": {"engine", "formats", "machine", "methods", "variants"},
+    "doctor": {"engine", "fast", "formats", "machine", "methods", "variants"},
     "cli": {"arguments", "jobs", "machine", "results", "variants"},
     "__main__": {"cli"},
     "__init__": set(),

@@ -35,6 +35,7 @@ def _facts() -> Table:
         ("processor", f"{machine.cpu_name()}, {torch.get_num_threads()} threads, {_instructions()}"),
         ("memory", f"{memory:.0f} GB ({'enough' if memory > 8 else 'too little'} to quantize VGGT-1B, which needs 6)"),
         ("GPU", "; ".join(gpus) or "none that torch can use: everything runs on the CPU"),
+        *([("attention", _attention())] if gpus else []),
         ("free disk here", f"{free_disk:.0f} GB (VGGT-1B with all its checkpoints takes about 17)"),
         ("model cache", str(constants.HF_HUB_CACHE)),
     ):
@@ -53,6 +54,16 @@ def _describe_gpu(index: int) -> str:
     properties = torch.cuda.get_device_properties(index)
     memory = properties.total_memory / 1e9
     return f"{properties.name}, {memory:.0f} GB, compute capability {properties.major}.{properties.minor}"
+
+
+def _attention() -> str:
+    """The kernel of the fast engine's attention, and how to get a faster one."""
+    # Here and not above: it wants Triton, which comes with PyTorch's CUDA builds only.
+    from vggt_quant.fast.attention import kernel
+
+    name = kernel(torch.device("cuda"), 64)
+    is_slower = name != "flash-attn-4" and torch.cuda.get_device_capability()[0] == 9
+    return name + (" (pip install 'vggt-quant[gpu]' for a faster one)" if is_slower else "")
 
 
 def _variants() -> Table:
