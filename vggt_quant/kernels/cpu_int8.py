@@ -1,9 +1,8 @@
 """Products of int8 rows with int8 weights on the CPU, in plain PyTorch: no compiler, no copy of the weights.
 
 The integer product is `torch._int_mm`, oneDNN's kernel on VNNI or AMX instructions. It reads the weights as they are
-stored as fast as a packed copy of them. What surrounds it costs as much in plain PyTorch, so that is done in pieces
-which stay in the core's cache, in place: each row is quantized, and the integers become the result in the memory that
-they lie in already.
+stored, about as fast as a packed copy of them. What surrounds it would cost as much in plain PyTorch, so it is done in
+few passes, in pieces that stay in the cache, and in place: the integers become the result in the memory they lie in.
 
 Without VNNI, oneDNN adds pairs of products in 16 bits, and they overflow without a word (seen: 127 * -128 under AVX2
 and AVX512 alone). So `is_exact` tries it out once, and where it fails, the product is float32's: exact, and no faster
@@ -23,8 +22,9 @@ from torch import Tensor
 from vggt_quant.kernels.operands import Kind, Rows
 from vggt_quant.kernels.reference import TINY
 
-PIECE = 131072
-"""Values of a piece per thread: 512 KiB of float32, half of the second-level cache of the machine it was chosen on."""
+PIECE = 262144
+"""Values of a piece per thread, 1 MiB of float32: smaller pieces fit a smaller cache, but each costs several starts of
+all threads, which take long when the processor is busy."""
 EXACT_COLUMNS = 1024
 """Columns over which float32 sums products of int8 without rounding: 128 * 128 * 1024 = 2^24."""
 
@@ -49,38 +49,32 @@ def kernel() -> str:
 @torch.no_grad()
 def quantize_rows(x_MK: Tensor, kind: Kind) -> Rows:
     """`reference.quantize_rows` for "int8" and "int8_asymmetric", bit for bit."""
+    is_copy = x_MK.dtype != torch.float32
+    x_MK = x_MK.float()
     rows, columns = x_MK.shape
-    has_zeros = kind == "int8_asymmetric"
+    scale_M, zero_M = _range(x_MK, kind)
+    inverse_M, total_M = 1 / scale_M, None if zero_M is None else torch.empty(rows)
     values_MK = torch.empty(rows, columns, dtype=torch.int8)
-    scale_M = torch.empty(rows)
-    zero_M, total_M = (torch.empty(rows), torch.empty(rows)) if has_zeros else (None, None)
-    buffer_MK = torch.empty(min(rows, _piece_rows(columns)), columns)
+    buffer_PK = None if is_copy else torch.empty(min(rows, _piece_rows(columns)), columns)
     for piece in _pieces(rows, columns):
-        x_PK, y_PK = x_MK[piece], buffer_MK[: len(scale_M[piece])]
-        if x_PK.dtype != torch.float32:
-            x_PK = y_PK.copy_(x_PK)
-        if has_zeros:
-            _asymmetric(x_PK, y_PK, scale_M[piece], zero_M[piece], total_M[piece])
-        else:
-            _symmetric(x_PK, y_PK, scale_M[piece])
+        x_PK = x_MK[piece]
+        y_PK = torch.mul(x_PK, inverse_M[piece, None], out=x_PK if is_copy else buffer_PK[: len(x_PK)]).round_()
+        if zero_M is not None:
+            y_PK.add_(zero_M[piece, None]).clamp_(-128, 127)
+            torch.sum(y_PK, 1, out=total_M[piece]).sub_(zero_M[piece], alpha=columns)
         values_MK[piece] = y_PK
     return Rows(values_MK=values_MK, scale_M=scale_M, zero_M=zero_M, total_M=total_M)
 
 
-def _symmetric(x_PK: Tensor, y_PK: Tensor, scale_P: Tensor) -> None:
-    """Fill integers (as float32, perhaps in the place of `x_PK`) and scales of a piece."""
+def _range(x_MK: Tensor, kind: Kind) -> tuple[Tensor, Tensor | None]:
+    """Scale of each row, and its zero point if the kind has some."""
     # Two reductions that vectorize; `aminmax` and the infinity norm take twenty times as long.
-    torch.maximum(x_PK.amax(1), x_PK.amin(1).neg_(), out=scale_P).div_(127).clamp_(min=TINY)
-    torch.mul(x_PK, (1 / scale_P)[:, None], out=y_PK).round_()
-
-
-def _asymmetric(x_PK: Tensor, y_PK: Tensor, scale_P: Tensor, zero_P: Tensor, total_P: Tensor) -> None:
-    """The same with zero points, and the sums of what the integers stand for."""
-    low_P, high_P = x_PK.amin(1).clamp_(max=0), x_PK.amax(1).clamp_(min=0)
-    torch.sub(high_P, low_P, out=scale_P).div_(255).clamp_(min=TINY)
-    torch.sub(-128, low_P / scale_P, out=zero_P).round_()
-    torch.mul(x_PK, (1 / scale_P)[:, None], out=y_PK).round_().add_(zero_P[:, None]).clamp_(-128, 127)
-    torch.sum(y_PK, 1, out=total_P).sub_(zero_P, alpha=x_PK.shape[1])
+    low_M, high_M = x_MK.amin(1), x_MK.amax(1)
+    if kind == "int8":
+        return torch.maximum(high_M, low_M.neg_()).div_(127).clamp_(min=TINY), None
+    low_M, high_M = low_M.clamp_(max=0), high_M.clamp_(min=0)
+    scale_M = (high_M - low_M).div_(255).clamp_(min=TINY)
+    return scale_M, (-128 - low_M / scale_M).round_()
 
 
 @torch.no_grad()
