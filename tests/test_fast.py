@@ -42,6 +42,9 @@ def build(config):
     model = VGGT(config).requires_grad_(False)
     for name, tensor in model.state_dict().items():
         tensor.copy_(random_weights.random_tensor(name, tensor.shape, seed=0))
+    if model.camera_head is not None:
+        # A field of view below zero leaves as zero, but goes on to the next iteration as it is.
+        model.camera_head.pose_branch.fc2.bias[-1] = -1
     return model
 
 

@@ -84,9 +84,7 @@ class PackedBase(nn.Module):
     def _derived(self, make: Callable[[], Any]) -> Any:
         """What `make` derives from the tensors: made at first use, and anew once they were moved or loaded."""
         if "_made" not in self.__dict__:
-            # A tensor made inside inference_mode could not be used by a later pass with gradients.
-            with torch.inference_mode(False), torch.no_grad():
-                self.__dict__["_made"] = make()
+            self.__dict__["_made"] = make()
         return self.__dict__["_made"]
 
     def _load_from_state_dict(self, *args: Any) -> None:
