@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Writes the hash locks of the image: requirements/image.txt (all but PyTorch), image-cuda.txt (PyTorch's CUDA build and
-# what it brings), image-build.txt (what builds our own package). Versions come from requirements/lock.txt, hashes from
-# the package index. Run it on what the image is made of: Linux x86_64, Python 3.11. It installs nothing.
+# Writes the hash locks of the image: requirements/image-cuda.txt (PyTorch's CUDA build, flash-attn-4, what they bring for
+# a GPU), image.txt (all else that runs), image-build.txt (what builds our own package). Versions come from
+# requirements/lock.txt and pyproject.toml, hashes from the package index. Run it on what the image is made of: Linux
+# x86_64, Python 3.11. It installs nothing.
 #
 #   docker/lock.sh            PYTHON=python3.11 docker/lock.sh
 set -euo pipefail

@@ -1,12 +1,14 @@
 import json
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from image_build import BASE, DOCKERFILE, ROOT, Builder, obstacle, ran, tool
 
-# Unpacked, with PyTorch's CPU build; 1.7 GB when this was written. The CUDA build adds about 5 GB.
-RUNTIME_BYTES = 2.0e9
+# Unpacked, with PyTorch's CPU build; 2.0 GB when this was written. What a GPU needs adds about 5.5 GB.
+RUNTIME_BYTES = 2.2e9
 VOLUME = {"hf", "checkpoints", "results", "logs", ".snakemake"}
 NEEDED = {
     "etc/ssl/certs/ca-certificates.crt",
@@ -19,6 +21,18 @@ UNWANTED = re.compile(
     r"^opt/vggt_quant/(tests|docs|docker|tools|\.\w+)/|(^|/)(\.git|\.ssh)/|^root/\.cache/|^dist/|hatchling"
     r"|^var/lib/apt/lists/.*Packages|(^|/)(\.env|id_rsa|id_ed25519|ssh_host_\w+_key)$|^opt/.*\.whl$"
 )
+
+# What Triton does at the first launch on a GPU, but for finding the driver's library: its functions, which are missing
+# here, are looked up when they are called.
+LAUNCHER = """
+import os, pathlib, sys
+from triton.backends import nvidia
+from triton.runtime.build import compile_module_from_src
+sys.setdlopenflags(os.RTLD_LAZY)
+folder = pathlib.Path(nvidia.__path__[0])
+source = (folder / "driver.c").read_text()
+print(compile_module_from_src(source, "cuda_utils", include_dirs=[str(folder / "include")]).launch)
+"""
 
 heavy = [pytest.mark.image, pytest.mark.timeout(1800)]  # minutes: Debian and PyTorch are installed
 
@@ -46,6 +60,17 @@ def container(builder, runtime):
     return builder.buildah("from", runtime)
 
 
+@pytest.fixture(scope="module")
+def triton(tmp_path_factory):
+    """A folder with the Triton of the CUDA image; PyTorch's CPU build comes without."""
+    folder = tmp_path_factory.mktemp("triton")
+    lock = (ROOT / "requirements" / "image-cuda.txt").read_text()
+    (folder / "lock.txt").write_text(re.search(r"^triton==.*\n", lock, re.M)[0])
+    wheels = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--python-version", "3.11"]
+    ran([sys.executable, "-m", "pip", "install", *wheels, "--target", folder, "--requirement", folder / "lock.txt"])
+    return folder
+
+
 def test_the_base_is_pinned_by_digest():
     base = re.search(r"^ARG BASE_IMAGE=(\S+)$", DOCKERFILE.read_text(), re.M)[1]
     assert re.fullmatch(r"docker\.io/library/debian:bookworm-\d{8}-slim@sha256:[0-9a-f]{64}", base)
@@ -61,9 +86,15 @@ def test_every_package_of_the_image_has_a_hash(name):
 
 def test_the_image_has_the_versions_that_are_tested():
     locked = versions("lock")
-    image = versions("image") | {"torch": versions("image-cuda")["torch"]}
+    image = versions("image") | {name: versions("image-cuda")[name] for name in ("torch", "triton")}
     image.pop("setuptools")
     assert image.items() <= locked.items()
+
+
+def test_the_image_has_the_packages_of_the_extra_gpu():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu"]
+    pins = dict(re.fullmatch(r"([\w-]+)(?:\[\w+\])?==(\S+)", requirement).groups() for requirement in extra)
+    assert pins.items() <= versions("image-cuda").items()
 
 
 @pytest.mark.image
@@ -98,6 +129,11 @@ class TestRuntime:
         health = json.loads(builder.buildah("inspect", runtime))["Docker"]["config"]["Healthcheck"]["Test"]
         assert health[0] == "CMD"
         assert "compare" in builder.buildah("run", container, "--", *health[1:])
+
+    def test_triton_builds_and_loads_its_launcher_in_it(self, builder, container, triton):
+        lent = ["--volume", f"{triton}:/lent:ro", "--env", "PYTHONPATH=/lent"]
+        said = builder.buildah("run", *lent, container, "--", "python", "-c", LAUNCHER)
+        assert said == "<built-in function launch>"
 
     def test_a_tiny_workflow_runs_in_it_as_user_1000(self, builder, container):
         settings = "--model-name nano-random --image-folder drawn --max-scenes 1 --calibration-folder none --device cpu"
