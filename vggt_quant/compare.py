@@ -1,7 +1,9 @@
 """`vggt-quant compare`: the whole workflow in one command, from a folder of photos to the report."""
 
 import contextlib
+import functools
 import importlib.util
+import operator
 import os
 import platform
 import subprocess
@@ -23,6 +25,16 @@ OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
 PROFILE = "VGGT_QUANT_PROFILE"
 """The environment variable that names the workflow profile where no flag does."""
 
+DECISIVE = {
+    "--model-name": ("model",),
+    "--image-folder": ("images", "folder"),
+    "--max-scenes": ("images", "max_scenes"),
+    "--max-images": ("images", "max_images"),
+    "--image-mode": ("images", "mode"),
+    "--calibration-folder": ("calibration", "folder"),
+}
+"""The flags that make another comparison of it, and where each stands in the configuration."""
+
 
 def command(args: Namespace) -> int:
     """Write the run's configuration into the output folder, start Snakemake on it, print the summary.
@@ -32,7 +44,7 @@ def command(args: Namespace) -> int:
 
     Raises:
         ValueError: A method, device, workflow profile or image folder that does not exist; an output folder that
-            another run works in.
+            another run works in, or that holds results of another model or other photos.
     """
     out = args.output_dir.absolute()
     profile = find_profile(args.workflow_profile or os.environ.get(PROFILE) or "default")
@@ -40,7 +52,10 @@ def command(args: Namespace) -> int:
         machine.resolve_device(args.device)
     settings = configuration(args)
     with sole_run(out):
-        config = out / "config.yaml"
+        # The results there are not made by the settings of a dry run.
+        config = out / (".dry-run.yaml" if args.dry_run else "config.yaml")
+        if not args.dry_run:
+            expect_same_comparison(settings, out)
         typed_json.write_text(yaml.safe_dump(settings, sort_keys=False), config)
         words = snakemake(config, out, profile)
         remove_stale_lock(words, out)
@@ -84,6 +99,43 @@ def configuration(args: Namespace) -> dict:
         "cache_dir": str(args.cache_dir.absolute()) if args.cache_dir else "cache",
         "results_dir": ".",
     }
+
+
+def expect_same_comparison(settings: dict, folder: Path) -> None:
+    """Keep results from being replaced by those of another model, other photos or another calibration.
+
+    Other methods, another device or profile only add results or repeat some. A folder in which nothing was finished has
+    nothing to lose.
+
+    Raises:
+        ValueError: Results of another comparison lie in `folder`, or a config.yaml that is not one of `compare`.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        return
+    earlier, now = _read_decisive(file), _decisive(settings)
+    differences = [f"{flag} {earlier[flag]}, not {now[flag]}" for flag in DECISIVE if earlier[flag] != now[flag]]
+    has_results = any(any(folder.glob(f"{stage}/*.json")) for stage in ("quantize", "accuracy", "speed"))
+    if differences and has_results:
+        cure = "choose another --output-dir, or delete that folder"
+        raise ValueError(f"{folder} holds results for {' and '.join(differences)}: {cure}.")
+
+
+def _read_decisive(file: Path) -> dict[str, str]:
+    try:
+        return _decisive(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not one that compare wrote: choose another --output-dir, or delete it.") from error
+
+
+def _decisive(settings: dict) -> dict[str, str]:
+    """What makes it this comparison and no other, by flag.
+
+    Raises:
+        KeyError, TypeError: `settings` are no configuration of `compare`.
+    """
+    values = {flag: functools.reduce(operator.getitem, place, settings) for flag, place in DECISIVE.items()}
+    return {flag: "none" if value is None else str(value) for flag, value in values.items()}
 
 
 def _expect_folder(flag: str, folder: str, *words: str) -> None:

@@ -1,0 +1,82 @@
+"""`vggt-quant compare` once more into an output folder that has been used."""
+
+import pytest
+import yaml
+
+from vggt_quant import cli, compare, typed_json
+from vggt_quant.arguments import parser
+
+
+def settings_of(*flags):
+    words = ["compare", "--model-name", "nano-random", "--device", "cpu", *flags]
+    return compare.configuration(parser().parse_args(words))
+
+
+@pytest.fixture
+def out(tmp_path):
+    """An output folder in which one variant is packed."""
+    out = tmp_path / "out"
+    (out / "quantize").mkdir(parents=True)
+    (out / "quantize" / "fp32.json").write_text("{}")
+    typed_json.write_text(yaml.safe_dump(settings_of()), out / "config.yaml")
+    return out
+
+
+@pytest.mark.parametrize(
+    ("flags", "difference"),
+    [
+        (("--model-name", "tiny"), "--model-name nano-random, not tiny"),
+        (("--image-folder", "PHOTOS", "--calibration-folder", "drawn"), "--image-folder drawn, not PHOTOS"),
+        (("--max-scenes", "3"), "--max-scenes none, not 3"),
+        (("--max-images", "2"), "--max-images none, not 2"),
+        (("--image-mode", "pad"), "--image-mode crop, not pad"),
+        (("--calibration-folder", "none"), "--calibration-folder drawn, not none"),
+        (("--max-scenes", "3", "--image-mode", "pad"), "--max-scenes none, not 3 and --image-mode crop, not pad"),
+    ],
+)
+def test_results_of_another_comparison_are_not_replaced(out, tmp_path, capsys, flags, difference):
+    (tmp_path / "photos").mkdir()
+    photos = str(tmp_path / "photos")
+    before = (out / "config.yaml").read_bytes()
+    words = ["--model-name", "nano-random", "--device", "cpu", *(flag.replace("PHOTOS", photos) for flag in flags)]
+    assert cli.main(["compare", *words, "--output-dir", str(out)]) == 2
+    assert capsys.readouterr().err.endswith(
+        f"{out} holds results for {difference.replace('PHOTOS', photos)}:"
+        " choose another --output-dir, or delete that folder.\n"
+    )
+    assert (out / "config.yaml").read_bytes() == before
+    assert (out / "quantize" / "fp32.json").exists()
+
+
+def test_other_methods_devices_and_caches_go_into_the_same_folder(out):
+    same = settings_of("--methods", "fp32,int4_group64", "--device", "auto", "--cache-dir", "elsewhere")
+    compare.expect_same_comparison(same, out)
+
+
+def test_the_same_photos_by_a_relative_path_are_the_same(tmp_path, out, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    typed_json.write_text(yaml.safe_dump(settings_of("--image-folder", str(tmp_path / "photos"))), out / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+    compare.expect_same_comparison(settings_of("--image-folder", "photos/"), out)
+
+
+def test_a_folder_in_which_nothing_was_finished_takes_any_comparison(out):
+    (out / "quantize" / "fp32.json").unlink()
+    compare.expect_same_comparison(settings_of("--max-images", "2"), out)
+
+
+@pytest.mark.parametrize("text", ["model: tiny\n", "[1, 2]\n", "", "a: b: c\n", "images: none\nmodel: tiny\n"])
+def test_a_config_that_compare_did_not_write_is_not_replaced(out, text):
+    (out / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config.yaml is not one that compare wrote: choose another --output-dir"):
+        compare.expect_same_comparison(settings_of(), out)
+    assert (out / "config.yaml").read_text() == text
+
+
+@pytest.mark.workflow
+def test_a_dry_run_may_ask_for_anything_and_changes_no_settings(out, capfd):
+    before = (out / "config.yaml").read_bytes()
+    flags = ["--model-name", "nano-random", "--methods", "fp32", "--max-images", "2", "--device", "cpu", "--dry-run"]
+    assert cli.main(["compare", *flags, "--output-dir", str(out)]) == 0
+    assert "quantize_fp32" in "".join(capfd.readouterr())
+    assert (out / "config.yaml").read_bytes() == before
