@@ -20,10 +20,11 @@ RESIZES = on_both(
 
 
 def close(out, exact):
-    """Equal up to rounding: float32 sums in another order (1e-5), or bfloat16 once."""
+    """Equal up to rounding: float32 sums in another order (1e-5); bfloat16 once, where 300 columns leave a place's
+    fraction 2e-5 of noise, times the step between neighbours."""
     assert out.isfinite().all()
     if out.dtype == torch.bfloat16:
-        assert worst_rounding(out, exact, slack=1e-5) <= 1
+        assert worst_rounding(out, exact, slack=2e-4) <= 1
     else:
         assert worst_row_error(out.flatten(1), exact.flatten(1)) <= 1e-5
 

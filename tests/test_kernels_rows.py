@@ -54,9 +54,10 @@ def check(got, exact, twin, kind, noise=NOISE):
     else:
         # Three bits behind the leading one; below 2^-6 fixed steps of 2^-9.
         assert (error <= exact.abs() / 16 + (2**-10 + 0.05) * step).all()
-    # A value halfway between two steps may fall to either side of it; that is rare.
+    # A value halfway between two steps may fall to either side of it; that is rare, but for the small values of a
+    # constant row in float8, whose steps are as small as the noise.
     moved = (seen(got) - seen(twin)).abs() > 0.5 * step * (2**-9 if kind == "float8" else 1)
-    assert moved.sum() <= 2 + 0.002 * exact.numel()
+    assert moved.sum() <= 2 + (0.05 if kind == "float8" else 0.002) * exact.numel()
 
 
 def norm_weights(k, device):
