@@ -4,7 +4,7 @@
 #   order     ssh, /pre_start.sh, volume, log, /post_start.sh, lease on the run, workflow, auto-stop, sleep
 #   volume    hf/ weights    checkpoints/ the workflow's cache    results/RUN/ one run, Snakemake's records included
 #             logs/ one file per start    .snakemake/leases/ who is at work on which run
-#   settings  environment variables, all read in `read_settings` below
+#   settings  environment variables: lib/variables.txt names them all, `read_settings` below reads most
 #
 # A container whose command ends is started again, for ever, and paid for. So there is no `set -e`, each step says what
 # went wrong, and the script ends only on SIGTERM. No secret is written anywhere: not to files, logs or command lines.
@@ -56,26 +56,26 @@ read_settings() {
     login_profile=${VGGT_LOGIN_PROFILE:-/etc/profile.d/vggt-quant.sh}
     # The last thing it does; tests end it here.
     last_command=${VGGT_LAST_COMMAND:-sleep infinity}
+    # A pod that runs nothing is there for people, and ends by itself only if hours are given for it.
+    has_clock=yes
+    [[ $wants_run != no || (${VGGT_MAX_HOURS:-} && $auto_stop != no) ]] || has_clock=no
 }
 
-# The times that are needed even by a pod that refuses its run fall back to their defaults.
+# Refuse what lib/variables.txt does not allow. A bad value gives way to its default: a pod that refuses its run needs its
+# times all the same, and a pause that `sleep` does not understand is none, so RunPod would be asked thousands of times.
 check_settings() {
-    local count='^[1-9][0-9]*$' above_0='^([0-9]*[1-9][0-9]*(\.[0-9]*)?|[0-9]*\.[0-9]*[1-9][0-9]*)$'
-    expect VGGT_RUN_NAME "$run_name" '^[[:alnum:]_][[:alnum:]._-]*$' "letters, digits, dots, dashes and underscores"
-    expect VGGT_RUN "$wants_run" '^(yes|no)$' "yes or no"
-    expect VGGT_WHEN_BUSY "$when_busy" '^(wait|refuse)$' "wait or refuse"
-    expect VGGT_AUTO_STOP_ON_FAILURE "$auto_stop_on_failure" '^(yes|no)$' "yes or no"
-    expect VGGT_HEARTBEAT_SECONDS "$heartbeat_seconds" "$count" "whole seconds from 1"
-    expect VGGT_STOP_SECONDS "$stop_seconds" "$count" "whole seconds from 1" || stop_seconds=3
-    expect VGGT_MAX_HOURS "$max_hours" "$above_0" "hours above 0" || max_hours=24
-    # A pause that `sleep` does not understand is none, and RunPod would be asked thousands of times.
-    expect VGGT_AUTO_STOP_RETRY_SECONDS "$auto_stop_retry_seconds" "$above_0" "seconds above 0" ||
-        auto_stop_retry_seconds=300
-    expect VGGT_NO_LOG_SECONDS "$no_log_seconds" "$above_0" "seconds above 0" || no_log_seconds=600
-}
-
-expect() {
-    [[ $2 =~ $3 ]] || complain 2 "$1 is '$2'; it takes $4. Nothing was run."
+    local name pattern words known=" "
+    while read -r name pattern words; do
+        known+="$name "
+        if [[ $pattern && ${!name:-} && ! ${!name,,} =~ ^($pattern)$ ]]; then
+            complain 2 "$name is '${!name}'; it takes $words. Nothing was run."
+            unset "$name"
+        fi
+    done < <(grep '^VGGT_' "$here/lib/variables.txt")
+    for name in "${!VGGT_@}"; do
+        [[ $known == *" $name "* ]] ||
+            complain 2 "$name is no setting of a pod; correct its name (runpod/README.md lists them). Nothing was run."
+    done
 }
 
 problem=""     # why nothing can run
@@ -90,8 +90,8 @@ complain() {
 }
 
 main() {
-    read_settings
     check_settings
+    read_settings
     trap on_stop_signal TERM INT
     trap on_lost_lease USR1
     trap on_time_up USR2
@@ -111,7 +111,7 @@ main() {
     fi
     run_hook "$post_start"
     if [[ $wants_run == no ]]; then
-        say "VGGT_RUN=no: nothing is run."
+        say "VGGT_RUN=no: nothing is run, and this pod costs money until you end it$(or_its_hours)."
         rest 0
     fi
     run_once_at_a_time
@@ -126,6 +126,10 @@ run_once_at_a_time() {
     code=$?
     release_lease
     return "$code"
+}
+
+or_its_hours() {
+    [[ $has_clock == no ]] || echo ", $max_hours hours at most (VGGT_MAX_HOURS)"
 }
 
 # Stop the pod if that is wanted after a run with this exit code; sleep.
@@ -145,7 +149,15 @@ rest() {
     release_lease
     local words
     read -ra words <<<"$last_command"
-    run_child "${words[@]}"
+    # RunPod's word is not the end of the pod: one that still lives asks again.
+    if [[ $stop_agreed ]]; then
+        while run_child timeout "$auto_stop_retry_seconds" "${words[@]}"; (($? == 124)); do
+            say "This pod still lives $auto_stop_retry_seconds s after RunPod agreed to $auto_stop it."
+            ask_until_agreed
+        done
+    else
+        run_child "${words[@]}"
+    fi
     leave "$1"
 }
 
@@ -161,13 +173,15 @@ on_stop_signal() {
     leave 143
 }
 
-# VGGT_MAX_HOURS are over; ends as a failed run does, with the exit code that `timeout` has for it.
+# VGGT_MAX_HOURS are over; ends as a failed run does, with the exit code that `timeout` has for it. Where nothing was to
+# be run, nothing has failed.
 # shellcheck disable=SC2329 # `trap` calls it
 on_time_up() {
     stop_clock
     say "VGGT_MAX_HOURS=$max_hours is over: ending what is at work; the next start goes on from here."
     stop_child
     release_lease
+    [[ $wants_run != no ]] || finish 0
     finish 124
 }
 

@@ -24,6 +24,20 @@ SECRETS = {
     "RUNPOD_SECRET_OTHER": "secretOfTheUser",
 }
 
+IMPOSSIBLE = [
+    ("VGGT_RUN_NAME", "../up"),
+    ("VGGT_RUN", "maybe"),
+    ("VGGT_WHEN_BUSY", "run"),
+    ("VGGT_HEARTBEAT_SECONDS", "0"),
+    ("VGGT_STOP_SECONDS", "1.5"),
+    ("VGGT_MAX_HOURS", "0.0"),
+    ("VGGT_MAX_IMAGES", "all"),
+    ("VGGT_AUTO_STOP_ON_FAILURE", "1"),
+    ("VGGT_AUTO_STOP_RETRY_SECONDS", "-1"),
+    ("VGGT_NO_LOG_SECONDS", "5 m"),
+]
+"""Values that client and start script refuse."""
+
 
 class Pods:
     """Starts pods that share one volume, and ends them as a host does.
@@ -38,7 +52,7 @@ class Pods:
         self.bin = root / "bin"
         for folder in (self.volume, self.home, self.bin):
             folder.mkdir(exist_ok=True)
-        self.mark = f"VGGT_TEST_MARK={uuid.uuid4()}"
+        self.mark = f"TEST_MARK={uuid.uuid4()}"
         self.started = []
 
     def environment(self, name, settings):
@@ -123,6 +137,10 @@ class Pods:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
+    def pretend_disk(self):
+        """Let `stat` call every file system one on a disk, for the pods that come."""
+        self.program("stat", '#!/bin/sh\n[ "$1" = -f ] && echo ext2/ext3 && exit\nPATH=/usr/bin:/bin exec stat "$@"\n')
+
     def files_with(self, text):
         """The files on volume and home that hold a text, in their names or inside."""
         files = [path for folder in (self.volume, self.home) for path in folder.rglob("*")]
@@ -131,7 +149,10 @@ class Pods:
 
 @contextlib.contextmanager
 def mounted_volume():
-    """A folder in a mounted file system, as a volume is; None where this machine has none that all may write to."""
+    """A folder in a mounted file system; None where this machine has none that all may write to.
+
+    It is in memory, unlike a volume: see `Pods.pretend_disk`.
+    """
     if not os.path.ismount("/dev/shm") or not os.access("/dev/shm", os.W_OK):
         yield None
         return
@@ -151,11 +172,16 @@ class RunPod(ThreadingHTTPServer):
     """The part of RunPod's interface that changes a pod's state: gives the answers it was told to, then 200.
 
     Like RunPod's, a good answer to `stop` holds the pod with its environment.
+
+    Args:
+        answers: The first answers.
+        always: Answers to all others, by action.
     """
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, always=None):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers, self.requests, self.command_lines = list(answers), [], []
+        self.always = {"stop": 200, "terminate": 204, **(always or {})}
         self.url = f"http://127.0.0.1:{self.server_port}/v2"
 
     def __enter__(self):
@@ -175,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 self.server.command_lines.append(path.read_text(errors="replace").replace("\0", " "))
         answers = self.server.answers
-        self._answer(answers.pop(0) if answers else 204 if body["action"] == "terminate" else 200)
+        self._answer(answers.pop(0) if answers else self.server.always[body["action"]])
 
     def _answer(self, code):
         content = b"" if code == 204 else json.dumps({"id": "pod1", "env": SECRETS}).encode()

@@ -104,6 +104,18 @@ def test_retry_after_is_honoured(client):
     assert time.monotonic() - start >= 1
 
 
+def test_too_many_requests_without_a_time_to_wait_name_none(client):
+    client.server.faults += [Fault("GET", "/pods", status=429) for _ in range(9)]
+    assert "try again in some minutes" in error_of(client("status"))
+
+
+def test_a_request_that_was_sent_once_is_not_said_to_have_failed_more_often(client):
+    client.prepare()
+    client.server.faults += [Fault("POST", "/pods", status=500) for _ in range(9)]
+    outcome = client("pod", "up")
+    assert "again and again" not in error_of(outcome) and "RunPod failed at POST /pods (500" in error_of(outcome)
+
+
 def test_a_long_retry_after_is_told_and_not_waited_for(client):
     client.server.faults.append(Fault("GET", "/pods", status=429, headers={"Retry-After": "7200"}))
     outcome = client("status")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import runpod_account
 from jsonschema import Draft202012Validator
+from pods import IMPOSSIBLE
 from runpod_session import open_session
 
 from runpod.client import cost, settings
@@ -246,6 +247,38 @@ def test_a_broken_template_file_is_named(client, tmp_path, content):
 def test_wrong_arguments_end_with_2_and_send_nothing(client, argv):
     outcome = client(*argv)
     assert outcome.code == 2 and outcome.err and not client.server.requests
+
+
+@pytest.mark.parametrize(("name", "value"), [*IMPOSSIBLE, ("VGGT_AUTO_STOP", "maybe")])
+def test_a_variable_that_the_start_script_refuses_is_refused_before_anything_is_sent(client, tmp_path, name, value):
+    client.prepare()
+    client.server.requests.clear()
+    (tmp_path / "pod.json").write_text(json.dumps({**POD, "env": {name: value}}))
+    for argv in (("--env", f"{name}={value}"), ("--pod-file", str(tmp_path / "pod.json"))):
+        for dry in ((), ("--dry-run",)):
+            outcome = client("pod", "up", *argv, *dry)
+            assert outcome.code == 2 and outcome.err.count("\n") == 1 and not client.server.requests
+            assert f"{name} is {value!r}" in outcome.err
+    assert client("pod", "up", "--env", f"{name}=", "--dry-run").code == 0, "empty is as good as not there"
+
+
+def test_a_misspelt_variable_is_refused_wherever_it_stands(client, tmp_path):
+    template = json.loads((FOLDER / "template.json").read_text())
+    template["env"]["VGGT_IMAGE"] = "photos"
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    (tmp_path / "pod.json").write_text(json.dumps({**POD, "env": {"VGGT_IMAGE": "photos"}}))
+    file = ("--template-file", str(tmp_path / "template.json"))
+    pod = ("pod", "up", "--dry-run")
+    misspelt = ((*pod, "--env", "VGGT_IMAGE=x"), (*pod, "--pod-file", str(tmp_path / "pod.json")), (*pod, *file))
+    for argv in (*misspelt, (*pod[:2], "--secret", "VGGT_IMAGE=x"), ("template", "apply", "--image", "x", *file)):
+        outcome = client(*argv)
+        assert outcome.code == 2 and "VGGT_IMAGE is no setting of a pod; write VGGT_IMAGES, or" in outcome.err
+    assert not client.server.requests
+    client.prepare()
+    next(iter(client.account.templates.values()))["env"]["VGGT_X"] = "1"
+    outcome = client("pod", "up")
+    assert outcome.code == 2 and "VGGT_X is no setting" in outcome.err and not client.account.pods
+    assert client(*pod, "--env", "MY_OWN=x", "--env", "VGGT_RUN=No", "--env", "VGGT_AUTO_STOP=Stop").code == 0
 
 
 def test_prices_add_up():

@@ -16,6 +16,7 @@ def pods(tmp_path):
         if volume is None:
             pytest.skip("/dev/shm is no mounted file system that this user may write to")
         pods = Pods(tmp_path, volume)
+        pods.pretend_disk()
         yield pods
         pods.end_all()
 
@@ -47,6 +48,7 @@ def test_the_pod_is_stopped_after_its_run_and_no_secret_is_left_anywhere(pods):
         ({"VGGT_AUTO_STOP": "stop", "VGGT_WORKSPACE": "/nowhere"}, "stop"),
         ({"VGGT_AUTO_STOP": "stop", "VGGT_RUN": "no"}, None),
         ({"VGGT_AUTO_STOP": "stop", "VGGT_RUN": "NO", "VGGT_RUN_NAME": "../up"}, None),
+        ({"VGGT_AUTO_STOP": "stop", "VGGT_MAX_HOUR": "1"}, "stop"),
         ({"VGGT_AUTO_STOP": "no"}, None),
         ({}, None),
     ],
@@ -69,17 +71,18 @@ def test_a_run_whose_results_would_go_with_the_pod_is_refused_and_said_long_enou
     if subprocess.run(["stat", "-c", "%m", tmp_path], capture_output=True, text=True).stdout != "/\n":
         pytest.skip(f"{tmp_path} is on a mounted file system itself")
     pods = Pods(tmp_path)
+    pods.pretend_disk()
     settings = {"VGGT_AUTO_STOP": "terminate", "RUNPOD_VOLUME_ID": "volume1", "VGGT_NO_LOG_SECONDS": 2}
     begun = time.monotonic()
     with RunPod() as runpod:
         said = pods.run("pod1", VGGT_COMMAND="echo ran", VGGT_RUNPOD_URL=runpod.url, **SECRETS, **settings)
     assert time.monotonic() - begun > 2
-    sentence = f"{pods.volume} is no mounted volume, so VGGT_AUTO_STOP=terminate would delete the results: attach"
-    assert re.search(rf"{sentence}.*\n.*waits 2 s, .*\n.*Asking RunPod to terminate", said.stdout)
+    sentence = f"{pods.volume} is no mounted volume (ext2/ext3), so VGGT_AUTO_STOP=terminate would delete the results: attach"
+    assert re.search(rf"{re.escape(sentence)}.*\n.*waits 2 s, .*\n.*Asking RunPod to terminate", said.stdout)
     assert said.returncode == 1 and len(runpod.requests) == 1
     assert "\nran\n" not in said.stdout and not list((pods.volume / "results").iterdir())
     said = pods.run("pod1", VGGT_COMMAND="echo ran")
-    assert re.search(r"is no mounted volume: what is written there is lost.*\nran\n", said.stdout, re.S)
+    assert re.search(r"is no mounted volume \(.*\): what is written there is lost.*\nran\n", said.stdout, re.S)
 
 
 def test_where_no_log_can_be_kept_the_reason_stands_for_a_while_before_the_pod_stops(pods):
@@ -155,5 +158,57 @@ def test_without_a_key_runpodctl_is_asked_in_the_words_of_its_version(pods):
 
 
 def test_a_pod_that_cannot_be_stopped_says_so_before_the_run(pods):
-    said = pods.run("pod1", VGGT_COMMAND="echo ran", VGGT_AUTO_STOP="stop", PATH="/usr/bin:/bin").stdout
+    said = pods.run("pod1", VGGT_COMMAND="echo ran", VGGT_AUTO_STOP="stop", PATH=f"{pods.bin}:/usr/bin:/bin").stdout
     assert re.search(r"will not work: there is neither RUNPOD_API_KEY nor runpodctl.*\nran\n", said, re.S)
+
+
+def test_after_three_lasting_refusals_to_stop_the_pod_is_terminated_if_its_volume_keeps_all(pods):
+    settings = {"VGGT_AUTO_STOP": "stop", "VGGT_AUTO_STOP_RETRY_SECONDS": 0.1, **SECRETS}
+    with RunPod(always={"stop": 409}) as runpod:
+        settings |= {"VGGT_RUNPOD_URL": runpod.url, "VGGT_COMMAND": "true"}
+        said = pods.run("pod1", RUNPOD_VOLUME_ID="volume1", **settings).stdout
+        assert [body["action"] for _, _, body in runpod.requests] == ["stop"] * 3 + ["terminate"]
+        assert "it will be terminated, since the network volume keeps all results" in said
+        runpod.requests.clear()
+        pod = pods.start("pod2", **settings)  # without a network volume it goes on asking
+        wait_until(lambda: len(runpod.requests) >= 6, pod)
+    assert {body["action"] for _, _, body in runpod.requests} == {"stop"}
+
+
+def test_a_busy_runpod_is_no_refusal(pods):
+    """Each 503 is asked again four times by curl, which waits 1, 2, 4 and 8 s; 403 twice does not add up to three."""
+    with RunPod(403, 403, 500, 200) as runpod:
+        pods.program("curl", '#!/bin/sh\nPATH=/usr/bin:/bin exec curl --disable --retry 0 "$@"\n')
+        settings = {"VGGT_AUTO_STOP": "stop", "VGGT_AUTO_STOP_RETRY_SECONDS": 0.1, "RUNPOD_VOLUME_ID": "volume1"}
+        pods.run("pod1", VGGT_COMMAND="true", VGGT_RUNPOD_URL=runpod.url, **settings, **SECRETS)
+    assert [body["action"] for _, _, body in runpod.requests] == ["stop"] * 4
+
+
+def test_a_pod_that_still_lives_after_runpod_agreed_asks_again(pods):
+    settings = {"VGGT_AUTO_STOP": "stop", "VGGT_AUTO_STOP_RETRY_SECONDS": 0.2, "VGGT_LAST_COMMAND": "", **SECRETS}
+    with RunPod() as runpod:
+        pod = pods.start("pod1", VGGT_COMMAND="true", VGGT_RUNPOD_URL=runpod.url, **settings)
+        wait_until(lambda: len(runpod.requests) >= 3, pod)
+    pod.send_signal(signal.SIGTERM)
+    said, _ = pod.communicate(timeout=4)
+    assert pod.returncode == 143 and "still lives 0.2 s after RunPod agreed to stop it" in said
+
+
+def test_a_pod_that_runs_nothing_says_that_it_costs_money_and_ends_after_hours_that_were_given(pods):
+    settings = {"VGGT_RUN": "no", "VGGT_AUTO_STOP": "terminate", "RUNPOD_VOLUME_ID": "volume1", **SECRETS}
+    with RunPod() as runpod:
+        settings |= {"VGGT_RUNPOD_URL": runpod.url, "VGGT_LAST_COMMAND": "sleep 3"}
+        said = pods.run("pod1", **settings).stdout
+        assert "costs money until you end it.\n" in said and not runpod.requests
+        said = pods.run("pod1", **settings, VGGT_MAX_HOURS="0.0002", VGGT_AUTO_STOP_ON_FAILURE="no")
+    assert "until you end it, 0.0002 hours at most (VGGT_MAX_HOURS).\n" in said.stdout
+    assert said.returncode == 0 and [body["action"] for _, _, body in runpod.requests] == ["terminate"]
+
+
+def test_a_file_system_in_memory_is_no_volume(pods):
+    (pods.bin / "stat").unlink()
+    with RunPod() as runpod:
+        settings = {"VGGT_AUTO_STOP": "terminate", "RUNPOD_VOLUME_ID": "volume1", "VGGT_RUNPOD_URL": runpod.url}
+        said = pods.run("pod1", VGGT_COMMAND="echo ran", **settings, **SECRETS)
+    assert said.returncode == 1 and "is no mounted volume (tmpfs), so VGGT_AUTO_STOP=terminate" in said.stdout
+    assert "\nran\n" not in said.stdout

@@ -58,7 +58,8 @@ def _sentence(status: int, detail: str, request: str, retry_after_s: float) -> s
     if status in (400, 422):
         return f"RunPod rejected {request} ({status}, {detail}); correct the named fields."
     if status == 429:
-        return f"RunPod takes no more requests for now (429, {detail}); try again in {retry_after_s:.0f} s."
+        when = f"in {retry_after_s:.0f} s" if retry_after_s else "in some minutes"
+        return f"RunPod takes no more requests for now (429, {detail}); try again {when}."
     if status >= 500:
-        return f"RunPod failed at {request} again and again ({status}, {detail}); try again later."
+        return f"RunPod failed at {request} ({status}, {detail}); try again later."
     return f"RunPod answered {request} with an unexpected status ({status}, {detail})."

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from runpod.client import catalog, cost, output, settings, templates, volumes
+from runpod.client import catalog, cost, output, settings, templates, variables, volumes
 from runpod.client.api import Api, Json, quoted
 from runpod.client.creation import Creation
 from runpod.client.errors import RefusedError, RunpodError
@@ -42,9 +42,10 @@ def create_bodies(pod: PodSettings, name: str, template: Json, volume: Json) -> 
     """The requests to try, one for each GPU of the list.
 
     Raises:
-        ValueError: the pod would work outside its volume.
+        ValueError: the pod would work outside its volume, or the template has a variable that it does not take.
     """
     env = {**(template.get("env") or {}), **pod.env}
+    variables.check(env)
     common = {
         "name": name,
         "templateId": template["id"],

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runpod.client.variables import check
+
 FOLDER = Path(__file__).parent.parent
 AUTO_STOP = ("stop", "terminate", "no")
 PLACEHOLDERS = ("OWNER", "ghcr.io/you/")
@@ -64,8 +66,9 @@ class PodSettings:
             raise ValueError(f"cloud is {self.cloud!r}; network volumes need SECURE.")
         if not re.fullmatch(r"\d+\.\d+", self.minCudaVersion):
             raise ValueError(f"minCudaVersion is {self.minCudaVersion!r}; write it like 13.0.")
-        auto_stop = self.env.get("VGGT_AUTO_STOP", "no")
-        if auto_stop not in AUTO_STOP:
+        check(self.env)
+        auto_stop = self.env.get("VGGT_AUTO_STOP") or "no"
+        if auto_stop.lower() not in AUTO_STOP:
             raise ValueError(f"VGGT_AUTO_STOP is {auto_stop!r}; choose {', '.join(AUTO_STOP)}.")
         workspace(self.env, self.volume.path)
 
@@ -89,7 +92,7 @@ def read_template(path: Path, image: str | None) -> dict[str, Any]:
     """Read template.json, with another image if one is given.
 
     Raises:
-        ValueError: not readable, or no name or image.
+        ValueError: not readable, no name or image, or a variable that the start script does not take.
     """
     template = read_json(path)
     if image:
@@ -102,6 +105,7 @@ def read_template(path: Path, image: str | None) -> dict[str, Any]:
     env = template.get("env", {})
     if not isinstance(env, dict) or not all(isinstance(text, str) for text in env.values()):
         raise ValueError(f"{path}: env must give each variable a text; put its values in quotes.")
+    check(env)
     return template
 
 

@@ -1,10 +1,12 @@
 # Stop or terminate this pod through RunPod's interface. Sourced by start.sh.
 # shellcheck shell=bash
 
+stop_agreed="" # RunPod has said that it will end this pod
+refusals=0     # how often it has said, one after the other, that it will not
+
 # Settle what becomes of the pod, and say at the start what would go wrong at the end, when nobody looks.
 choose_auto_stop() {
-    # A pod that runs nothing is there for people.
-    [[ $wants_run != no ]] || auto_stop=no
+    [[ $has_clock == yes ]] || auto_stop=no
     [[ $auto_stop != no ]] || return 0
     if ! [[ $auto_stop =~ ^(stop|terminate)$ ]]; then
         # To pay for ever is the worse mistake, and a stopped pod keeps its volume.
@@ -34,21 +36,38 @@ why_not() {
     fi
 }
 
-# Ask until RunPod agrees, since a pod that cannot be stopped costs money all night.
 stop_pod() {
-    local reason
     [[ $auto_stop != no ]] && can_stop_pod || return 0
     if [[ -z $log ]] || ! is_mounted; then
         say "No log outlasts this pod: it waits $no_log_seconds s, so that you can read why it ends."
         pause "$no_log_seconds"
     fi
+    ask_until_agreed
+}
+
+# A pod that cannot be stopped costs money all night.
+ask_until_agreed() {
+    local reason
     say "Asking RunPod to $auto_stop pod $RUNPOD_POD_ID."
     until reason=$(ask_runpod 2>&1); do
         say "RunPod did not $auto_stop this pod (${reason:-no reason given}), so it still costs money; next try in" \
             "$auto_stop_retry_seconds s."
+        count_refusal "$reason"
         pause "$auto_stop_retry_seconds"
     done
+    stop_agreed=yes refusals=0
     say "RunPod will $auto_stop this pod."
+}
+
+# What RunPod refused three times (4xx; 408 and 429 only ask for patience) it will refuse for ever. Then the pod is
+# terminated, if nothing is lost by that: all that a stopped one keeps is on the network volume.
+count_refusal() {
+    if [[ ! $1 =~ error:\ 4[0-9][0-9] || $1 =~ error:\ 4(08|29) ]]; then
+        refusals=0
+    elif ((++refusals >= 3)) && [[ $auto_stop == stop && ${RUNPOD_VOLUME_ID:-} ]] && is_mounted; then
+        say "RunPod does not stop this pod: it will be terminated, since the network volume keeps all results."
+        auto_stop=terminate
+    fi
 }
 
 # The pod's own key may be refused where runpodctl is not, so both are tried before the next pause.

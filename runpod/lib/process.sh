@@ -48,9 +48,9 @@ pause() {
     run_child sleep "$1"
 }
 
-# Send us SIGUSR2 when the run has had its time. A pod that runs nothing may live on.
+# Send us SIGUSR2 when the run has had its time.
 start_clock() {
-    [[ $wants_run != no ]] || return 0
+    [[ $has_clock == yes ]] || return 0
     setsid -- sh -c "sleep ${max_hours}h; kill -USR2 $$" </dev/null >/dev/null 2>&1 &
     clock=$!
 }

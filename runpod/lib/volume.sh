@@ -21,17 +21,21 @@ explain() {
     esac
 }
 
-# Only what is mounted outlasts the container.
+# Only what is mounted outlasts the container, and nothing in memory does.
 is_mounted() {
-    [[ $(stat -c %m -- "$workspace" 2>/dev/null) != / ]]
+    [[ $(stat -c %m -- "$workspace" 2>/dev/null) != / && ! $(file_system) =~ ^(tmpfs|ramfs)$ ]]
+}
+
+file_system() {
+    stat -f -c %T -- "$workspace" 2>/dev/null
 }
 
 warn_of_loss() {
     if [[ $auto_stop == no ]]; then
-        say "$workspace is no mounted volume: what is written there is lost with the container."
+        say "$workspace is no mounted volume ($(file_system)): what is written there is lost with the container."
     else
-        complain 1 "$workspace is no mounted volume, so VGGT_AUTO_STOP=$auto_stop would delete the results: attach the \
-volume with this mount path, or name its path by VGGT_WORKSPACE. Nothing was run."
+        complain 1 "$workspace is no mounted volume ($(file_system)), so VGGT_AUTO_STOP=$auto_stop would delete the \
+results: attach the volume with this mount path, or name its path by VGGT_WORKSPACE. Nothing was run."
     fi
 }
 
