@@ -58,7 +58,7 @@ read_settings() {
     last_command=${VGGT_LAST_COMMAND:-sleep infinity}
     # A pod that runs nothing is there for people, and ends by itself only if hours are given for it.
     has_clock=yes
-    [[ $wants_run != no || (${VGGT_MAX_HOURS:-} && $auto_stop != no) ]] || has_clock=no
+    [[ $wants_run != no || (${VGGT_MAX_HOURS:+given} && $auto_stop != no) ]] || has_clock=no
 }
 
 # Refuse what lib/variables.txt does not allow. A bad value gives way to its default: a pod that refuses its run needs its

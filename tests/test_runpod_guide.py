@@ -1,13 +1,18 @@
 """runpod/README.md and its translation: every command, file, setting and price in them is real, and both agree."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+from processes import COMMAND, install_driver
+from small_run import write_known_scenes
 
-from runpod.client import api, cli, cost, creation, settings
+from runpod.client import api, cli, cost, creation, settings, variables
 from vggt_quant import arguments
 from vggt_quant.fetch import eth3d
 
@@ -16,6 +21,7 @@ FOLDER = ROOT / "runpod"
 GUIDES = [FOLDER / "README.md", FOLDER / "README.zh-CN.md"]
 MAIN_PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 SCRIPTS = "".join(path.read_text() for path in FOLDER.rglob("*.sh"))
+PACKAGE = "".join(path.read_text() for path in (ROOT / "vggt_quant").rglob("*.py"))
 FOREIGN = {"docker", "export", "scp", "ssh", "rsync", "aws", "runpodctl"}
 """Programs that are not ours; what follows them cannot be checked here."""
 OF_OTHERS = {"HF_TOKEN"}
@@ -46,6 +52,12 @@ def pod_commands(guide):
     found = [words[3:] for words in commands(guide) if words[:3] == ["python", "-m", "runpod"]]
     named = re.findall(r"`python -m runpod ([^`]+)`", guide.read_text())
     return found + [shlex.split(text) for text in named]
+
+
+def environments(guide):
+    """What each command sets by --env."""
+    parsed = [cli._parser().parse_args(words) for words in pod_commands(guide)]
+    return [settings.variables(getattr(found, "env", None) or [], []) for found in parsed]
 
 
 def table(guide, first_cell):
@@ -85,14 +97,44 @@ def test_every_variable_that_a_command_sets_is_read_in_the_pod(guide):
 @guides
 def test_every_vggt_quant_command_is_one_on_the_pod_too(guide):
     lines = [shlex.join(words) for words in commands(guide) if words[0] == "vggt-quant"]
-    for words in pod_commands(guide):
-        env = settings.variables(getattr(cli._parser().parse_args(words), "env", None) or [], [])
+    for env in environments(guide):
         lines += re.split(SHELL, env.get("VGGT_COMMAND", ""))
         lines += [f"vggt-quant compare {env['VGGT_RUN_ARGS']}"] if "VGGT_RUN_ARGS" in env else []
     lines = [line.strip() for line in lines if line.strip().startswith("vggt-quant")]
     assert len(lines) >= 4
     for line in lines:
         arguments.parser().parse_args(shlex.split(line)[1:])
+
+
+@guides
+def test_a_comparison_in_a_command_of_ones_own_demands_the_gpu_that_is_paid_for(guide):
+    """start.sh does so for its own command only."""
+    text = [env.get("VGGT_COMMAND", "") for env in environments(guide)]
+    lines = [line.strip() for command in text for line in re.split(SHELL, command) if "vggt-quant compare" in line]
+    assert lines
+    for line in lines:
+        assert arguments.parser().parse_args(shlex.split(line)[1:]).device == "cuda", line
+
+
+@guides
+def test_a_second_pod_for_a_run_gets_the_variables_of_the_first(guide):
+    """Else, once the first has ended, it would do the run anew with other photos."""
+    found = [words for words in pod_commands(guide) if "--another" in words]
+    assert found
+    for words in found:
+        env = settings.variables(cli._parser().parse_args(words).env, [])
+        name = env.pop("VGGT_RUN_NAME")
+        env.pop("VGGT_WHEN_BUSY")
+        firsts = [words for words in pod_commands(guide) if words[:4] == ["pod", "up", "--run", name]]
+        assert env == settings.variables(cli._parser().parse_args(firsts[0]).env, []) and env
+
+
+@guides
+def test_a_pod_that_runs_nothing_has_a_limit_on_its_price_and_its_hours(guide):
+    found = [cli._parser().parse_args(words) for words in pod_commands(guide) if "VGGT_RUN=no" in words]
+    assert found
+    for parsed in found:
+        assert parsed.max_price <= 1 and "VGGT_MAX_HOURS" in settings.variables(parsed.env, [])
 
 
 @guides
@@ -105,7 +147,9 @@ def test_every_scene_that_is_fetched_exists(guide):
 @guides
 def test_settings_are_exactly_those_of_the_start_script_with_its_defaults(guide):
     named = set(re.findall(r"VGGT_\w+", guide.read_text()))
-    assert named == set(re.findall(r"VGGT_[A-Z_]+", SCRIPTS))
+    assert named == {line.split()[0] for line in variables.FILE.read_text().splitlines() if line.startswith("VGGT_")}
+    of_package = set(re.findall(r'"(VGGT_QUANT_\w+)"', PACKAGE))
+    assert named - of_package <= set(re.findall(r"VGGT_[A-Z_]+", SCRIPTS)) <= named
     rows = {row[0].strip("`"): row[1] for row in table(guide, "variable")}
     assert set(rows) == named
     defaults = dict(re.findall(r"\$\{(VGGT_\w+):-([^}]*)\}", SCRIPTS))
@@ -142,11 +186,30 @@ def test_sums_in_the_guide_follow_from_prices_settings_and_what_was_measured(gui
     assert f"${min(asked):.2f}/h" in text and f"${max(asked):.2f}/h" in text
     hour = template["disk"] * prices.disk_gb_month / cost.HOURS_PER_MONTH
     assert re.search(rf"{template['disk']} GB.{{1,6}}{hour:.4f}(?!\d)", text) and f"/ {cost.HOURS_PER_MONTH}" in text
-    # 23 jobs and 17 s are quoted from two files of docs/, and so is the GPU that they hold for.
-    assert "of 23 steps" in (ROOT / "docs" / "measurements" / "README.md").read_text()
+    # 17 s are quoted from docs/LOG.md, and so is the GPU that they hold for.
     assert "fixed cost there is 15-17 s" in (ROOT / "docs" / "LOG.md").read_text()
     price = prices.gpu_hour("NVIDIA H100 80GB HBM3")
-    assert f"23 x 17 s = {23 * 17 / 60:.1f} " in text and f"${23 * 17 / 3600 * price:.2f}" in text
+    jobs = int(re.search(r"\| [^|]*?(\d+) x 17 s", text)[1])
+    assert f"{jobs} x 17 s = {jobs * 17 / 60:.1f} " in text and f"${jobs * 17 / 3600 * price:.2f}" in text
+
+
+@pytest.mark.workflow
+def test_the_jobs_of_a_run_on_a_gpu_are_as_many_as_the_guide_says(tmp_path):
+    """Counted by a dry run; a stand-in for nvidia-smi says that there are GPUs."""
+    write_known_scenes(tmp_path / "photos", "court")
+    environment = {**os.environ, "PATH": install_driver(tmp_path / "driver")}
+    counts = []
+    for photos in (["--image-folder", str(tmp_path / "photos")], []):
+        command = [*COMMAND, "compare", "--dry-run", "--device", "cuda", "--output-dir", str(tmp_path / "run"), *photos]
+        said = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+        counts.append(int(re.search(r"^total +(\d+)$", said.stdout + said.stderr, re.M)[1]) - 1)  # `all` does nothing
+    number = len(on_a_gpu())
+    for guide in GUIDES:
+        text = guide.read_text()
+        assert re.search(
+            rf"(?<!\d){number} (variants|个变体).{{1,40}}\s*.{{0,9}}{counts[0]} (jobs|个).{{1,30}}{counts[1]}", text
+        )
+        assert f"| {counts[0]} x 17 s" in text
 
 
 @guides
@@ -156,10 +219,32 @@ def test_the_guide_says_how_often_and_how_long_the_client_tries(guide):
     assert re.search(rf"{api.ATTEMPTS} (times|次).{{1,12}}{creation.REQUESTS} (to|次)", text)
 
 
+AS_LARGE_AS = {
+    "fp8": "int8_symmetric",
+    "int8_w8a8": "int8_symmetric",
+    "int8_w8a8_asymmetric": "int8_asymmetric",
+    "int4_w4a8": "int4_group128",
+}
+"""Variants whose checkpoints nobody has weighed, and ones with as many bits and scales."""
+
+
+def on_a_gpu():
+    """What config/variants.yaml compares by default there."""
+    every = yaml.safe_load((ROOT / "config" / "variants.yaml").read_text())
+    return {name: entry for name, entry in every.items() if entry.get("default", True) in (True, "cuda")}
+
+
 def test_the_checkpoints_of_all_variants_take_what_the_guide_says():
     report = ROOT / "docs" / "measurements" / "2026-11-23-h100-vggt-1b-random" / "comparison_report.json"
-    total = sum(method["quantize"]["checkpoint_bytes"] for method in json.loads(report.read_text())["methods"])
-    assert all(f"{total / 1e9:.1f} GB" in guide.read_text() for guide in GUIDES)
+    methods = json.loads(report.read_text())["methods"]
+    weighed = {method["variant"]: method["quantize"]["checkpoint_bytes"] for method in methods}
+    # Those that differ only in how they run share a checkpoint.
+    checkpoints = {}
+    for name, entry in on_a_gpu().items():
+        checkpoints.setdefault(json.dumps({**entry, "run": None, "default": None}, sort_keys=True), name)
+    total = sum(weighed[AS_LARGE_AS.get(name, name)] for name in checkpoints.values())
+    assert len(checkpoints) == len(on_a_gpu()) - 2
+    assert all(f" {total / 1e9:.1f} GB" in guide.read_text() for guide in GUIDES)
 
 
 @guides

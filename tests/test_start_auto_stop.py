@@ -77,7 +77,9 @@ def test_a_run_whose_results_would_go_with_the_pod_is_refused_and_said_long_enou
     with RunPod() as runpod:
         said = pods.run("pod1", VGGT_COMMAND="echo ran", VGGT_RUNPOD_URL=runpod.url, **SECRETS, **settings)
     assert time.monotonic() - begun > 2
-    sentence = f"{pods.volume} is no mounted volume (ext2/ext3), so VGGT_AUTO_STOP=terminate would delete the results: attach"
+    sentence = (
+        f"{pods.volume} is no mounted volume (ext2/ext3), so VGGT_AUTO_STOP=terminate would delete the results: attach"
+    )
     assert re.search(rf"{re.escape(sentence)}.*\n.*waits 2 s, .*\n.*Asking RunPod to terminate", said.stdout)
     assert said.returncode == 1 and len(runpod.requests) == 1
     assert "\nran\n" not in said.stdout and not list((pods.volume / "results").iterdir())

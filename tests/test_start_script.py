@@ -91,7 +91,9 @@ def test_a_volume_that_cannot_be_written_to_is_one_sentence_and_no_damage(pods, 
 @needs_mounts
 def test_a_volume_with_space_for_the_log_alone_gets_the_reason_into_the_log(pods):
     mount = "mount -t tmpfs -o size=512k none $V"
-    (pods.home / "post").write_text(f"cat {pods.volume}/logs/*")
+    # The log is written beside the script, so it may be some moments late.
+    look = f"for i in $(seq 50); do grep 'is full' {pods.volume}/logs/* && break; sleep 0.1; done"
+    (pods.home / "post").write_text(look)
     said = on_mount(pods, mount, VGGT_COMMAND="echo ran", VGGT_LAST_COMMAND=f"sh {pods.home / 'post'}")
     assert said.returncode == 1 and said.stdout.count("is full: delete") == 2
 

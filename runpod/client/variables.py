@@ -1,4 +1,4 @@
-"""The variables of a pod that begin with VGGT_: the names and closed words that the start script takes, and no others."""
+"""The variables of a pod that begin with VGGT_: the names and closed words that the start script takes."""
 
 import difflib
 import re
