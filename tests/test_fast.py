@@ -7,7 +7,7 @@ import pytest
 import torch
 from fast_cases import as_close_as_plain, dequantized, run, shapes
 from kernel_cases import INTERPRETED
-from test_formats import SETTINGS, WITH_SETTINGS, packed_twin
+from test_formats import SETTINGS, packed_twin
 
 from vggt_quant import formats, rounding
 from vggt_quant.model import VGGT, random_weights
@@ -22,6 +22,7 @@ from vggt_quant import fast
 from vggt_quant.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
 
 CPU = torch.device("cpu")
+FORMATS = [(name, one) for name in SETTINGS if name != "pytorch_dynamic_int8" for one in SETTINGS[name]]
 LEVELS = dict(dim_in=64, features=16, out_channels=(16, 16, 32, 32), intermediate_layer_idx=(0, 0, 1, 1), patch_size=4)
 CONFIG = VGGTConfig(
     img_size=16,
@@ -70,9 +71,9 @@ def test_layers_of_every_format_are_multiplied_as_in_the_plain_model():
     model = build(CONFIG)
     names = select(model, Policy(min_features=16)).quantized
     for number, name in enumerate(names):
-        packed = packed_twin(*WITH_SETTINGS[number % len(WITH_SETTINGS)], model.get_submodule(name))
+        packed = packed_twin(*FORMATS[number % len(FORMATS)], model.get_submodule(name))
         formats.replace(model, name, packed)
-    assert {layer.format for layer in formats.packed_layers(model).values()} == set(SETTINGS) - {"pytorch_dynamic_int8"}
+    assert {layer.format for layer in formats.packed_layers(model).values()} == {name for name, _ in FORMATS}
     model = model.bfloat16()
     scenes = [photos(2, seed) for seed in range(2)]
     as_close_as_plain(dequantized(model), model, fast.FastForward(model, CPU), scenes)
