@@ -4,8 +4,9 @@
 
 All ways are timed in turn, again and again, so that what else the machine does falls on all alike. A sample is so many
 calls that it takes a tenth of a second; before it, the tool waits until the machine is quiet, but all in all no longer
-than its patience. Of each way: the fastest sample, and the median of the quiet samples (others
-used less than 5 percent of one core meanwhile), with their number.
+than its patience. Of each way: the fastest sample; the median of the quiet samples (others used less than 5 percent of
+one core meanwhile), with their number; and the median of the processor's time for this process, which with one thread is
+what a quiet machine would take, but for caches that others fill. With more threads it holds waiting, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +51,18 @@ POLL_SECONDS = 0.2
 Calls = dict[str, Callable[[], object]]
 
 
+class Sample(NamedTuple):
+    """One sample, per call."""
+
+    wall_ms: float
+    processor_ms: float
+    is_quiet: bool
+
+
 def time_in_turn(calls: Calls, samples: int, patience: float) -> dict[str, dict]:
     """Milliseconds of each call."""
     counts = {name: _calls_per_sample(call) for name, call in calls.items()}
-    taken: dict[str, list[tuple[float, bool]]] = {name: [] for name in calls}
+    taken: dict[str, list[Sample]] = {name: [] for name in calls}
     deadline = time.monotonic() + patience
     for _ in range(samples):
         for name, call in calls.items():
@@ -68,30 +78,31 @@ def _calls_per_sample(call: Callable) -> int:
     return max(1, round(SAMPLE_SECONDS / (time.perf_counter() - started)))
 
 
-def _sample(call: Callable, count: int) -> tuple[float, bool]:
-    """Milliseconds of a call, and whether the machine was quiet."""
+def _sample(call: Callable, count: int) -> Sample:
     (all_before, own_before), started = machine.busy_seconds(), time.perf_counter()
     for _ in range(count):
         call()
     seconds = time.perf_counter() - started
     all_after, own_after = machine.busy_seconds()
-    others = (all_after - all_before) - (own_after - own_before)
+    own = own_after - own_before
     # The machine's clock counts in hundredths.
-    return seconds / count * 1e3, others < QUIET * seconds + 0.01
+    is_quiet = all_after - all_before - own < QUIET * seconds + 0.01
+    return Sample(seconds / count * 1e3, own / count * 1e3, is_quiet)
 
 
 def _wait_for_quiet(deadline: float) -> None:
-    while time.monotonic() < deadline and not _sample(lambda: time.sleep(POLL_SECONDS), 1)[1]:
+    while time.monotonic() < deadline and not _sample(lambda: time.sleep(POLL_SECONDS), 1).is_quiet:
         pass
 
 
-def _summary(values: list[tuple[float, bool]]) -> dict:
-    quiet = [taken for taken, was_quiet in values if was_quiet]
+def _summary(samples: list[Sample]) -> dict:
+    quiet = [sample.wall_ms for sample in samples if sample.is_quiet]
     return {
-        "fastest_ms": min(taken for taken, _ in values),
+        "fastest_ms": min(sample.wall_ms for sample in samples),
         "quiet_median_ms": statistics.median(quiet) if quiet else None,
+        "processor_median_ms": statistics.median(sample.processor_ms for sample in samples),
         "quiet_samples": len(quiet),
-        "samples": len(values),
+        "samples": len(samples),
     }
 
 
@@ -184,7 +195,8 @@ def measure(samples: int, patience: float) -> dict[str, dict]:
         for way, values in results[name].items():
             quiet = values["quiet_median_ms"]
             shown = "never quiet" if quiet is None else f"{quiet:.2f} ({values['quiet_samples']} quiet)"
-            print(f"{name}: {way}: fastest {values['fastest_ms']:.2f} ms, median {shown}", flush=True)
+            times = f"fastest {values['fastest_ms']:.2f} ms, processor {values['processor_median_ms']:.2f}"
+            print(f"{name}: {way}: {times}, median {shown}", flush=True)
     return results
 
 
