@@ -5,8 +5,8 @@
 All ways are timed in turn, again and again, so that what else the machine does falls on all alike. A sample is so many
 calls that it takes a tenth of a second; before it, the tool waits until the machine is quiet, but all in all no longer
 than its patience. Of each way: the fastest sample; the median of the quiet samples (others used less than 5 percent of
-one core meanwhile), with their number; and the median of the processor's time for this process, which with one thread is
-what a quiet machine would take, but for caches that others fill. With more threads it holds waiting, too.
+one core meanwhile), with their number; and the median of the processor's time for this process. With one thread that is
+what a quiet machine would take, but for caches that others fill; with more threads it holds waiting, too.
 """
 
 from __future__ import annotations
