@@ -22,7 +22,7 @@ from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.tensor_file import tensor_bytes
 from vggt_quant.variants import load_variants
 
-VARIANTS = load_variants()
+VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
 IMAGES = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
 
 

@@ -11,7 +11,7 @@ from vggt_quant.packing import make_checkpoint
 from vggt_quant.run_settings import Run
 from vggt_quant.variants import load_variants
 
-VARIANTS = load_variants()
+VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
 ON_CPU = [name for name, variant in VARIANTS.items() if variant.method != "round_to_float8"]
 IMAGES = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
 

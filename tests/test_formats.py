@@ -4,6 +4,7 @@ Formats that a GPU alone runs are run here, too: without one their products are 
 """
 
 import copy
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +25,31 @@ SETTINGS = {
     "fp8": [{}],
     "pytorch_dynamic_int8": [{}],
 }
-CASES = [(name, settings, shape) for name in SETTINGS for settings in SETTINGS[name] for shape in SHAPES]
+# Formats that another library multiplies, and their plain twins where it is missing.
+PEERS = {
+    "torchao_int8": [{}],
+    "torchao_fp8": [{}],
+    "torchao_int4": [{"group_size": 128, "zero_points": True}, {"group_size": 32}],
+    "bitsandbytes_int8": [{}],
+    "bitsandbytes_nf4": [{}],
+    "humming_int8": [{}],
+    "humming_int4": [{"group_size": 64}],
+    "humming_fp8": [{}],
+}
+EVERY = SETTINGS | PEERS
+CASES = [(name, settings, shape) for name in EVERY for settings in EVERY[name] for shape in SHAPES]
 # PyTorch's own packing apart, which has its own rules.
 OURS = [name for name in SETTINGS if name != "pytorch_dynamic_int8"]
 WITH_SETTINGS = [(name, settings) for name in OURS for settings in SETTINGS[name]]
-METHODS = {"fp8": "round_to_float8", "pytorch_dynamic_int8": "pytorch_dynamic"}
+EVERY_SETTING = WITH_SETTINGS + [(name, settings) for name in PEERS for settings in PEERS[name]]
+METHODS = {
+    **{name: "round_to_float8" for name in ("fp8", "torchao_fp8", "humming_fp8")},
+    "bitsandbytes_nf4": "round_to_nf4",
+    "pytorch_dynamic_int8": "pytorch_dynamic",
+}
+# Libraries that round activations to int8 by their own rules, row by row: half a step of 127. And one, where it is
+# installed, whose kernel for CPUs takes wrong scales where a row is narrower than a block of 64 (bitsandbytes 0.50).
+ROUND_INSIDE = {"torchao_int8": 0.02, "bitsandbytes_int8": 0.02, "bitsandbytes_nf4": 0.05}
 
 
 def pack(name, settings, shape, *, bias=True, dtype=torch.float32):
@@ -41,7 +62,8 @@ def pack(name, settings, shape, *, bias=True, dtype=torch.float32):
 def packed_twin(name, settings, linear):
     """The packed layer of a Linear, which is the method's to change."""
     method, model = methods.get(METHODS.get(name, "round_to_nearest")), nn.Sequential(linear)
-    config = method.Config() if name in METHODS else method.Config(format=name, **settings)
+    takes_format = any(field.name == "format" for field in dataclasses.fields(method.Config))
+    config = method.Config(format=name, **settings) if takes_format else method.Config()
     method.quantize(model, ["0"], config, None)
     return model[0]
 
@@ -57,7 +79,7 @@ def seen(x, packed):
 
 
 def test_every_format_is_covered_by_this_suite():
-    assert set(SETTINGS) == set(formats.names())
+    assert set(EVERY) == set(formats.names())
 
 
 @pytest.mark.parametrize(("name", "settings", "shape"), CASES)
@@ -67,7 +89,7 @@ def test_forward_multiplies_by_the_dequantized_weight(name, settings, shape):
     expected = nn.functional.linear(seen(x, packed), packed.dequantized(), linear.bias)
     # fp32 rounding, but for: int8 activations with one scale per tensor, which cost the dynamic one 1 percent; and
     # weights that w4a8 rounds a second time, to a 254th of their row's range.
-    tolerance = {"pytorch_dynamic_int8": 0.03, "w4a8": 0.01}.get(name, 1e-5)
+    tolerance = {"pytorch_dynamic_int8": 0.03, "w4a8": 0.01, **ROUND_INSIDE}.get(name, 1e-5)
     assert (packed(x) - expected).abs().max() <= tolerance * expected.abs().max()
 
 
@@ -89,7 +111,7 @@ def test_packed_bytes_are_the_bytes_of_the_stored_tensors(name, settings, shape)
     assert (packed.out_features, packed.in_features) == shape
 
 
-@pytest.mark.parametrize(("name", "settings"), WITH_SETTINGS)
+@pytest.mark.parametrize(("name", "settings"), EVERY_SETTING)
 def test_formats_run_in_the_type_of_their_input_and_of_autocast(name, settings):
     linear, packed = pack(name, settings, (64, 128), bias=True)
     x = torch.randn(4, 128)
@@ -100,7 +122,7 @@ def test_formats_run_in_the_type_of_their_input_and_of_autocast(name, settings):
     assert (packed(x.bfloat16()).float() - packed(x)).abs().max() <= 0.02 * packed(x).abs().max()
 
 
-@pytest.mark.parametrize(("name", "settings"), WITH_SETTINGS)
+@pytest.mark.parametrize(("name", "settings"), EVERY_SETTING)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_a_change_of_type_leaves_scales_as_they_are(name, settings, dtype):
     """Scales of small weights are below what float16 can hold; they must survive `model.half()`."""
@@ -122,17 +144,17 @@ def test_dynamic_int8_answers_in_the_type_of_its_input(dtype):
     assert torch.equal(packed(x), packed(x.float()).to(dtype))
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, *PEERS])
 def test_shapes_can_be_inferred_on_the_meta_device(name):
-    _, packed = pack(name, SETTINGS[name][-1], (64, 128))
+    _, packed = pack(name, EVERY[name][-1], (64, 128))
     packed(torch.zeros(3, 128))  # what it derives from its tensors has to move with it
     assert packed.to("meta")(torch.zeros(3, 128, device="meta")).shape == (3, 64)
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("name", sorted(EVERY))
 @pytest.mark.parametrize("part", ["weight_packed", "weight_scale", "bias"])
 def test_tensors_that_are_missing_unknown_or_of_another_type_are_refused(name, part):
-    _, packed = pack(name, SETTINGS[name][0], (64, 128))
+    _, packed = pack(name, EVERY[name][0], (64, 128))
     tensors = packed.tensors()
     bad = [{**tensors, "other": tensors[part]}, {**tensors, part: tensors[part].reshape(-1)[:1].reshape(1, 1, 1)}]
     if part != "bias":
@@ -142,16 +164,16 @@ def test_tensors_that_are_missing_unknown_or_of_another_type_are_refused(name, p
             type(packed).from_tensors(packed.fields(), wrong)
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("name", sorted(EVERY))
 def test_a_layer_without_bias_stays_without(name):
-    _, packed = pack(name, SETTINGS[name][0], (64, 128), bias=False)
+    _, packed = pack(name, EVERY[name][0], (64, 128), bias=False)
     assert "bias" not in packed.tensors()
     assert packed(torch.zeros(1, 128)).abs().max() == 0
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("name", sorted(EVERY))
 def test_tensors_of_another_size_are_refused(name):
-    _, packed = pack(name, SETTINGS[name][0], (64, 128))
+    _, packed = pack(name, EVERY[name][0], (64, 128))
     with pytest.raises(ValueError, match="should have"):
         type(packed).from_tensors({**packed.fields(), "in_features": 256}, packed.tensors())
 
@@ -203,7 +225,7 @@ def test_products_of_normal_data_keep_the_promised_sqnr(name, settings, least_db
     assert rounding.sqnr_db(exact, packed_twin(name, settings, linear)(x)) >= least_db
 
 
-@pytest.mark.parametrize(("name", "settings"), WITH_SETTINGS)
+@pytest.mark.parametrize(("name", "settings"), EVERY_SETTING)
 def test_rows_far_from_normal_are_multiplied_as_well(name, settings):
     """Rows of zeros, of one value, of 1e4, with one value a thousandfold, and negative ones, each by its own scale."""
     _, packed = pack(name, settings, (64, 128), bias=False)
@@ -213,14 +235,15 @@ def test_rows_far_from_normal_are_multiplied_as_well(name, settings):
     expected = nn.functional.linear(seen(x, packed), packed.dequantized())
     error = (packed(x) - expected).norm(dim=1)
     # As above; relative to the row, where products cancel.
-    assert (error <= (0.02 if name == "w4a8" else 1e-4) * expected.norm(dim=1)).all()
+    tolerance = {"w4a8": 0.02, **ROUND_INSIDE}.get(name, 1e-4)
+    assert (error <= tolerance * expected.norm(dim=1)).all()
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, *PEERS])
 def test_another_layers_tensors_give_its_answer(name):
     """Whatever a layer made of its tensors at its first call is made anew when it gets others."""
-    _, first = pack(name, SETTINGS[name][-1], (64, 128))
-    second = packed_twin(name, SETTINGS[name][-1], nn.Linear(128, 64).requires_grad_(False))
+    _, first = pack(name, EVERY[name][-1], (64, 128))
+    second = packed_twin(name, EVERY[name][-1], nn.Linear(128, 64).requires_grad_(False))
     x = torch.randn(3, 128)
     assert not torch.equal(first(x), second(x))
     first.load_state_dict(second.state_dict())
@@ -228,7 +251,7 @@ def test_another_layers_tensors_give_its_answer(name):
     assert torch.equal(copy.deepcopy(first)(x), second(x))
 
 
-@pytest.mark.parametrize(("name", "settings"), WITH_SETTINGS)
+@pytest.mark.parametrize(("name", "settings"), EVERY_SETTING)
 def test_a_layer_first_run_in_inference_mode_still_runs_with_gradients(name, settings):
     _, packed = pack(name, settings, (64, 128))
     x = torch.randn(3, 128)

@@ -12,6 +12,7 @@ A bfloat16 model on CUDA is run by `fast`, on kernels of its own; all else by th
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor
 from vggt_quant import formats
 from vggt_quant.checkpoint import load_packed, read_manifest
 from vggt_quant.model import VGGT
+from vggt_quant.model.layers import Block
 from vggt_quant.run_settings import DEFAULT, Run
 
 
@@ -78,8 +80,7 @@ def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine
         CheckpointError: The file is damaged or foreign.
     """
     if device not in run.devices:
-        way = "TF32" if run.tf32 else f"{run.autocast} autocast"
-        raise UnsupportedError(f"{way} runs on {', '.join(run.devices)} only, not on {device}.")
+        raise UnsupportedError(f"{run.way} runs on {', '.join(run.devices)} only, not on {device}.")
     layers = read_manifest(path)["layers"]
     used = sorted({fields["format"] for fields in layers.values()})
     for name in used:
@@ -116,8 +117,28 @@ def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     used = {layer.format: layer for layer in formats.packed_layers(model).values()}
     kernels = {name: layer.kernel(place) for name, layer in used.items()}
     kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
+    if run.compile:
+        compile_blocks(model)
+        kernels["engine"] = "plain, its blocks by torch.compile"
     engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
     return _fast(engine) if device == "cuda" and run.engine == "fast" and dtype == "bfloat16" else engine
+
+
+def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
+    """Run every block of the transformer through one compiled function that takes the block as an argument.
+
+    Blocks of a kind then share its code: three compilations (image, frame and global blocks) for each number of images.
+    Compiled one by one, each of the 72 blocks would add its own code to those that every call has to look through.
+    """
+    # Many numbers of images are as many shapes; beyond PyTorch's limit of 8 it would go on uncompiled without a word.
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    # torchao's own setting: scales are multiplied inside its integer product.
+    options = {"force_fuse_int_mm_with_mul": True} if backend == "inductor" else None
+    forward = torch.compile(Block.forward, backend=backend, dynamic=False, options=options)
+    for block in model.aggregator.modules():
+        if isinstance(block, Block):
+            block.forward = functools.partial(forward, block)
 
 
 def _fast(engine: Engine) -> Engine:

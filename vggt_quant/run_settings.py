@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ENGINES = ("fast", "plain")
-ATTENTIONS = ("bfloat16", "float8")
+ATTENTIONS = ("bfloat16", "float8", "sageattention")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,8 +17,10 @@ class Run:
     """PyTorch's autocast around the transformer, its heads left out: VGGT's published way. On CUDA only."""
     tf32: bool = False
     """float32 products and convolutions in TF32, on CUDA only."""
-    attention: Literal["bfloat16", "float8"] = "bfloat16"
-    """What the fast engine's attention multiplies in, unless the model computes in float32."""
+    attention: Literal["bfloat16", "float8", "sageattention"] = "bfloat16"
+    """What the fast engine's attention multiplies in, or a library that does, unless the model computes in float32."""
+    compile: bool = False
+    """The transformer's blocks through `torch.compile`, on CUDA only."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -30,8 +32,10 @@ class Run:
             raise ValueError(f"run.tf32 is {self.tf32!r}; give true or false.")
         if self.attention not in ATTENTIONS:
             raise ValueError(f"run.attention is {self.attention!r}; choose one of {', '.join(ATTENTIONS)}.")
-        if self.engine != "plain" and (self.autocast or self.tf32):
-            key = "autocast" if self.autocast else "tf32"
+        if not isinstance(self.compile, bool):
+            raise ValueError(f"run.compile is {self.compile!r}; give true or false.")
+        if self.engine != "plain" and (self.autocast or self.tf32 or self.compile):
+            key = "autocast" if self.autocast else "tf32" if self.tf32 else "compile"
             raise ValueError(f"run.{key} goes with run.engine: plain only, not with {self.engine}.")
         if self.engine != "fast" and self.attention != "bfloat16":
             raise ValueError(f"run.attention: {self.attention} goes with run.engine: fast only, not with plain.")
@@ -39,7 +43,18 @@ class Run:
     @property
     def devices(self) -> tuple[str, ...]:
         """The kinds of device that have this way to run."""
-        return ("cuda",) if self.autocast or self.tf32 else ("cpu", "cuda")
+        return ("cuda",) if self.way else ("cpu", "cuda")
+
+    @property
+    def way(self) -> str | None:
+        """What there is on CUDA only, in words."""
+        if self.tf32:
+            return "TF32"
+        if self.autocast:
+            return f"{self.autocast} autocast"
+        if self.compile:
+            return "torch.compile"
+        return self.attention if self.attention == "sageattention" else None
 
 
 DEFAULT = Run()

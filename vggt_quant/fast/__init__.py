@@ -21,9 +21,10 @@ __all__ = ["FastForward", "prepare", "unsupported"]
 def prepare(model: VGGT, device: torch.device, attention: str) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
     """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
     patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
+    long = "triton float8" if attention == "float8" else attention
     names = {
         "engine": f"fast, one CUDA graph up to {MOST_TOKENS} patch tokens",
-        "attention": exact if attention == "bfloat16" else f"triton float8 from {FLOAT8_TOKENS} tokens, else {exact}",
+        "attention": exact if attention == "bfloat16" else f"{long} from {FLOAT8_TOKENS} tokens, else {exact}",
         "dense": "cuBLAS and cuDNN bfloat16",
     }
     return GraphedPass(FastForward(model, device, attention), patch), names

@@ -3,6 +3,7 @@
 Measured on an H100 with 16 heads of 64 (docs/LOG.md, 2026-11-25): flash-attn-4 is ahead of cuDNN and of PyTorch's flash
 attention at every shape of VGGT, by 1.04 to 1.8; cuDNN is ahead of PyTorch's. Everywhere else PyTorch decides. Our own
 float8 kernel, if asked for, takes the long sequences; for short ones its packing costs more than it saves.
+So does SageAttention's int8 kernel (version 1, in Triton), which is 2 to 4 times slower than others on short ones.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Attend = Callable[[Tensor, int, int], Tensor]
 """Packed [query, key, value] rows [M, 3D], sequences that attend among themselves, heads -> [M, D]."""
 
 FLOAT8_TOKENS = 8_000
-"""Sequences at least so long go to the float8 kernel, if it is asked for."""
+"""Sequences at least so long go to the 8-bit kernel, if one is asked for."""
 
 
 def kernel(device: torch.device, head_width: int) -> str:
@@ -39,14 +40,17 @@ def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -
     """The attention for heads of this width."""
     name = kernel(device, head_width)
     by_name = {"flash-attn-4": _by_flash_attention_4, "cudnn": _by_cudnn, "torch sdpa": attend_by_torch}
-    return by_name[name] if attention == "bfloat16" else functools.partial(_by_float8, otherwise=by_name[name])
+    long = {"float8": _by_float8, "sageattention": _by_sageattention}
+    return by_name[name] if attention == "bfloat16" else functools.partial(_by_length, long[attention], by_name[name])
 
 
 def unsupported(device: torch.device, head_width: int, attention: str) -> str | None:
     """Why this attention cannot run there, or None."""
     if attention == "float8" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] != 9:
         return f"{torch.cuda.get_device_name(device)} is no Hopper GPU"
-    if attention == "float8" and head_width != 64:
+    if attention == "sageattention" and not importlib.util.find_spec("sageattention"):
+        return "it is not installed"
+    if attention != "bfloat16" and head_width != 64:
         return f"heads are {head_width} wide, not 64"
     return None
 
@@ -73,10 +77,20 @@ def _by_flash_attention_4(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Te
     return (out[0] if isinstance(out, tuple) else out).reshape(len(qkv_M3D), -1)
 
 
-def _by_float8(qkv_M3D: Tensor, sequences: int, num_heads: int, *, otherwise: Attend) -> Tensor:
-    if sequences != 1 or len(qkv_M3D) < FLOAT8_TOKENS:
-        return otherwise(qkv_M3D, sequences, num_heads)
+def _by_length(long: Attend, short: Attend, qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
+    is_long = sequences == 1 and len(qkv_M3D) >= FLOAT8_TOKENS
+    return (long if is_long else short)(qkv_M3D, sequences, num_heads)
+
+
+def _by_float8(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
     return attention8.attend(attention8.pack(qkv_M3D, num_heads))
+
+
+def _by_sageattention(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
+    from sageattention import sageattn
+
+    # It takes the mean out of the keys in place, which nobody reads after it.
+    return sageattn(*_heads(qkv_M3D, sequences, num_heads), tensor_layout="NHD").reshape(len(qkv_M3D), -1)
 
 
 def _has_flash_attention_4() -> bool:

@@ -15,11 +15,20 @@ from vggt_quant.progress import track
 LARGEST = 448.0
 SMALLEST_SCALE = 1e-30
 """Of a row of zeros."""
+FORMATS = ("fp8", "torchao_fp8", "humming_fp8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Nothing to set."""
+    """What multiplies the values."""
+
+    format: str = "fp8"
+    """One of `FORMATS`."""
+
+    def __post_init__(self) -> None:
+        """Refuse another format."""
+        if self.format not in FORMATS:
+            raise ValueError(f"format is {self.format!r}; round_to_float8 writes {', '.join(FORMATS)}.")
 
 
 def quantize(model: nn.Module, layers: list[str], config: Config, calibration: None) -> dict[str, float]:
@@ -33,7 +42,7 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
         scale_N = (weight.abs().amax(1) / LARGEST).clamp(min=SMALLEST_SCALE)
         values_NK = (weight / scale_N[:, None]).to(torch.float8_e4m3fn)
         bias = None if linear.bias is None else linear.bias.detach()
-        packed = formats.get("fp8").PackedLinear.from_values(values_NK, scale_N, bias)
+        packed = formats.get(config.format).PackedLinear.from_values(values_NK, scale_N, bias)
         formats.replace(model, name, packed)
         sqnr_db[name] = rounding.sqnr_db(weight, packed.dequantized())
     return sqnr_db

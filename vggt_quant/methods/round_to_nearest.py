@@ -5,21 +5,24 @@ needs no calibration and works layer by layer, so memory never exceeds the model
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from vggt_quant import formats, rounding
 from vggt_quant.progress import track
 
-FORMATS = ("w8a16", "w8a8", "w4a16", "w4a8")
+FORMATS = (
+    *("w8a16", "w8a8", "w4a16", "w4a8"),
+    *("torchao_int8", "torchao_int4", "bitsandbytes_int8", "humming_int8", "humming_int4"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """What decides the grid."""
 
-    format: Literal["w8a16", "w8a8", "w4a16", "w4a8"]
+    format: str
+    """One of `FORMATS`."""
     group_size: int | None = None
     """Columns that share a scale; None = one scale per output channel (8 bits only)."""
     zero_points: bool = False
@@ -29,7 +32,7 @@ class Config:
         """Refuse impossible settings."""
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}; round_to_nearest writes {', '.join(FORMATS)}.")
-        if self.format.startswith("w4") != (self.group_size is not None):
+        if (formats.get(self.format).PackedLinear.bits == 4) != (self.group_size is not None):
             raise ValueError(f"group_size is {self.group_size}; 4-bit formats need one (e.g. 128), others none.")
         if self.group_size is not None and (type(self.group_size) is not int or self.group_size < 1):
             raise ValueError(f"group_size is {self.group_size!r}; give a positive whole number, e.g. 128.")
