@@ -197,13 +197,15 @@ def test_a_pod_that_still_lives_after_runpod_agreed_asks_again(pods):
 
 
 def test_a_pod_that_runs_nothing_says_that_it_costs_money_and_ends_after_hours_that_were_given(pods):
+    pods.program("once", "#!/bin/sh\n[ -e ~/slept ] || { touch ~/slept; sleep 100; }\n")
     settings = {"VGGT_RUN": "no", "VGGT_AUTO_STOP": "terminate", "RUNPOD_VOLUME_ID": "volume1", **SECRETS}
     with RunPod() as runpod:
-        settings |= {"VGGT_RUNPOD_URL": runpod.url, "VGGT_LAST_COMMAND": "sleep 3"}
+        settings["VGGT_RUNPOD_URL"] = runpod.url
         said = pods.run("pod1", **settings).stdout
         assert "costs money until you end it.\n" in said and not runpod.requests
-        said = pods.run("pod1", **settings, VGGT_MAX_HOURS="0.0002", VGGT_AUTO_STOP_ON_FAILURE="no")
-    assert "until you end it, 0.0002 hours at most (VGGT_MAX_HOURS).\n" in said.stdout
+        settings |= {"VGGT_MAX_HOURS": "0.0008", "VGGT_AUTO_STOP_ON_FAILURE": "no", "VGGT_LAST_COMMAND": "once"}
+        said = pods.run("pod1", **settings)
+    assert "until you end it, 0.0008 hours at most (VGGT_MAX_HOURS).\n" in said.stdout
     assert said.returncode == 0 and [body["action"] for _, _, body in runpod.requests] == ["terminate"]
 
 
@@ -214,3 +216,19 @@ def test_a_file_system_in_memory_is_no_volume(pods):
         said = pods.run("pod1", VGGT_COMMAND="echo ran", **settings, **SECRETS)
     assert said.returncode == 1 and "is no mounted volume (tmpfs), so VGGT_AUTO_STOP=terminate" in said.stdout
     assert "\nran\n" not in said.stdout
+
+
+@pytest.mark.workflow
+def test_other_photos_under_the_name_of_a_run_are_refused_by_the_comparison_and_the_pod_stops(pods):
+    run = pods.volume / "results" / "default"
+    model = {"VGGT_MODEL": "nano-random"}
+    assert pods.run("pod1", VGGT_MAX_IMAGES=2, VGGT_RUN_ARGS="--dry-run", **model).returncode == 0
+    (run / ".dry-run.yaml").rename(run / "config.yaml")
+    (run / "quantize").mkdir()
+    (run / "quantize" / "fp32.json").write_text("{}")
+    with RunPod() as runpod:
+        settings = {"VGGT_AUTO_STOP": "stop", "VGGT_RUNPOD_URL": runpod.url, **model, **SECRETS}
+        said = pods.run("pod2", VGGT_MAX_IMAGES=3, VGGT_MAX_HOURS="0.01", **settings)
+    sentence = f"{run} holds results for --max-images 2, not 3: choose another"
+    assert re.search(rf"{re.escape(sentence)}.*Nothing was run: the line above.*will stop this pod", said.stdout, re.S)
+    assert said.returncode == 2 and (run / "quantize" / "fp32.json").read_text() == "{}"
