@@ -122,6 +122,8 @@ def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, ru
         ({"autocast": "bfloat16"}, "run.autocast goes with run.engine: plain only, not with fast"),
         ({"tf32": True}, "run.tf32 goes with run.engine: plain only"),
         ({"engine": "plain", "attention": "float8"}, "run.attention: float8 goes with run.engine: fast only"),
+        ({"engine": "plain", "compile": 1}, "run.compile is 1"),
+        ({"compile": True}, "run.compile goes with run.engine: plain only"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused(settings, words):

@@ -27,7 +27,15 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("variant", "way"), [("tf32", "TF32"), ("bf16_autocast", "bfloat16 autocast")])
+@pytest.mark.parametrize(
+    ("variant", "way"),
+    [
+        ("tf32", "TF32"),
+        ("bf16_autocast", "bfloat16 autocast"),
+        ("bf16_compiled", "torch.compile"),
+        ("sageattention", "sageattention"),
+    ],
+)
 @pytest.mark.parametrize(("stage", "kind"), [("speed", SpeedResult), ("accuracy", AccuracyResult)])
 def test_a_way_to_run_that_the_cpu_lacks_is_a_result_with_its_reason(run, tmp_path, stage, kind, variant, way):
     words = [stage, "--images", str(run / "images.json"), "--packed", str(run / "packed.json"), "--variant", variant]
