@@ -34,18 +34,26 @@ def out(tmp_path):
         (("--max-scenes", "3", "--image-mode", "pad"), "--max-scenes none, not 3 and --image-mode crop, not pad"),
     ],
 )
-def test_results_of_another_comparison_are_not_replaced(out, tmp_path, capsys, flags, difference):
+def test_results_of_another_comparison_are_kept(out, tmp_path, flags, difference):
     (tmp_path / "photos").mkdir()
     photos = str(tmp_path / "photos")
+    other = settings_of(*(flag.replace("PHOTOS", photos) for flag in flags))
+    with pytest.raises(ValueError) as refusal:
+        compare.expect_same_comparison(other, out)
+    cure = "choose another --output-dir, or delete that folder."
+    assert str(refusal.value) == f"{out} holds results for {difference.replace('PHOTOS', photos)}: {cure}"
+
+
+@pytest.mark.workflow
+def test_a_refused_comparison_changes_nothing_and_says_so_in_a_sentence(out, capsys):
     before = (out / "config.yaml").read_bytes()
-    words = ["--model-name", "nano-random", "--device", "cpu", *(flag.replace("PHOTOS", photos) for flag in flags)]
-    assert cli.main(["compare", *words, "--output-dir", str(out)]) == 2
-    assert capsys.readouterr().err.endswith(
-        f"{out} holds results for {difference.replace('PHOTOS', photos)}:"
-        " choose another --output-dir, or delete that folder.\n"
-    )
+    flags = ["--model-name", "nano-random", "--methods", "fp32", "--max-images", "2", "--max-scenes", "1"]
+    assert cli.main(["compare", *flags, "--device", "cpu", "--output-dir", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"{out} holds results for --max-scenes none, not 1 and --max-images none, not 2: choose another" in said
+    assert "Traceback" not in said
     assert (out / "config.yaml").read_bytes() == before
-    assert (out / "quantize" / "fp32.json").exists()
+    assert not (out / ".snakemake").exists()
 
 
 def test_other_methods_devices_and_caches_go_into_the_same_folder(out):
