@@ -64,6 +64,7 @@ def container(builder, runtime):
 def triton(tmp_path_factory):
     """A folder with the Triton of the CUDA image; PyTorch's CPU build comes without."""
     folder = tmp_path_factory.mktemp("triton")
+    folder.chmod(0o755)  # user 1000 reads it
     lock = (ROOT / "requirements" / "image-cuda.txt").read_text()
     (folder / "lock.txt").write_text(re.search(r"^triton==.*\n", lock, re.M)[0])
     wheels = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--python-version", "3.11"]
