@@ -34,6 +34,7 @@ def run(tmp_path_factory):
         ("bf16_autocast", "bfloat16 autocast"),
         ("bf16_compiled", "torch.compile"),
         ("sageattention", "sageattention"),
+        ("int4_w4a8_attention8", "float8 attention"),
     ],
 )
 @pytest.mark.parametrize(("stage", "kind"), [("speed", SpeedResult), ("accuracy", AccuracyResult)])

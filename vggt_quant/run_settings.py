@@ -54,7 +54,7 @@ class Run:
             return f"{self.autocast} autocast"
         if self.compile:
             return "torch.compile"
-        return self.attention if self.attention == "sageattention" else None
+        return {"bfloat16": None, "float8": "float8 attention"}.get(self.attention, self.attention)
 
 
 DEFAULT = Run()

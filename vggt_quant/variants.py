@@ -50,6 +50,9 @@ class Variant:
             raise ValueError(f"Variant {self.name}: default is {self.default!r}; give true, false, cpu or cuda.")
         if self.run.tf32 and self.dtype != "float32":
             raise ValueError(f"Variant {self.name}: run.tf32 goes with dtype: float32 only, not with {self.dtype}.")
+        if self.run.attention != "bfloat16" and self.dtype != "bfloat16":
+            way = f"run.attention: {self.run.attention}"
+            raise ValueError(f"Variant {self.name}: {way} goes with dtype: bfloat16 only, not with {self.dtype}.")
 
     def is_default(self, device: str) -> bool:
         """Whether a run on that kind of device compares it without being told to."""
