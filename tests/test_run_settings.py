@@ -6,7 +6,7 @@ import pytest
 from small_run import photos
 from workflow_project import Project
 
-from vggt_quant import cli, keys
+from vggt_quant import cli, keys, machine
 from vggt_quant.engine import UnsupportedError
 from vggt_quant.inputs import prepare_model
 from vggt_quant.packing import make_checkpoint
@@ -64,6 +64,13 @@ def test_a_measurement_without_a_variant_runs_as_it_is_told(tmp_path):
 def test_how_a_variant_is_run_is_in_the_keys_of_what_is_measured_and_in_no_checkpoints():
     plain = dataclasses.replace(VARIANTS["bf16"], run=Run(engine="plain"))
     before, after = (keys.stage_codes({"bf16": variant}, "cpu") for variant in (VARIANTS["bf16"], plain))
+    assert {stage for stage in before if before[stage] != after[stage]} == {"accuracy", "speed"}
+
+
+def test_another_library_of_kernels_lets_all_be_measured_again_and_nothing_be_made_again(monkeypatch):
+    before = keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
+    monkeypatch.setattr(machine, "kernel_libraries", lambda: {"flash-attn-4": "9.9"})
+    after = keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
     assert {stage for stage in before if before[stage] != after[stage]} == {"accuracy", "speed"}
 
 

@@ -67,8 +67,9 @@ def reference_key(model: list, images: list, device: str) -> str:
 def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     """All that the workflow hands its rules as parameters, so that Snakemake sees what changed."""
     environment = {"torch": machine.torch_version(), "device": device}
-    comparison = {**environment, **_versions("numpy", "scikit-image", "scipy")}
-    here = {**environment, "device_name": _kind_of(device)}
+    kernels = machine.kernel_libraries()
+    comparison = {**environment, **_versions("numpy", "scikit-image", "scipy"), "kernels": kernels}
+    here = {**environment, "device_name": _kind_of(device), "kernels": kernels}
     return {
         "device": device,
         "model": digest([own_sources("inputs"), sources("model.pretrained"), _bundled_weights()]),
