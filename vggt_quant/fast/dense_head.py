@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vggt_quant.kernels import maps, rows
-from vggt_quant.model.dpt_head import DPTHead, FusionBlock, ResidualConvUnit, plane_code
+from vggt_quant.model.dpt_head import FRAMES_PER_CHUNK, DPTHead, FusionBlock, ResidualConvUnit, plane_code
 from vggt_quant.model.layers import TableCache
 
-FRAMES_PER_CHUNK = 8
 FRAMES_AT_IMAGE_SIZE = 2
 """The maps behind the fusion are the largest of the whole pass (46 MB a frame of 350x518), and few fill a GPU."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vggt_quant.formats import check_tensors, compute_dtype
-from vggt_quant.kernels import cpu_int8, reference
+from vggt_quant.kernels import products
 from vggt_quant.kernels.operands import Kind, Operand
 
 Layout = dict[str, tuple[torch.dtype | None, tuple[int, ...]]]
@@ -78,7 +78,7 @@ class PackedBase(nn.Module):
         """[..., K] -> [..., N] in the type of `x` (autocast's under autocast)."""
         dtype = compute_dtype(x)
         rows_MK = x.to(dtype).reshape(-1, self.in_features)
-        out_MN = self.multiply(quantize_rows(rows_MK, self.operand))
+        out_MN = self.multiply(products.quantize_rows(rows_MK, self.operand))
         return out_MN.to(dtype).view(*x.shape[:-1], self.out_features)
 
     def _derived(self, make: Callable[[], Any]) -> Any:
@@ -107,16 +107,3 @@ class PackedBase(nn.Module):
         settings = [f"{name}={getattr(self, name)}" for name in self.settings]
         zero = getattr(self, "weight_zero_point", None) is not None
         return ", ".join([f"{self.in_features} -> {self.out_features}", *settings, f"zero_points={zero}"])
-
-
-def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
-    """The operand of that kind: by the kernel where there is one, else by its twin."""
-    if kind == "bfloat16":
-        return x_MK
-    if x_MK.device.type == "cpu" and kind != "float8":
-        return cpu_int8.quantize_rows(x_MK, kind)
-    if not x_MK.is_cuda:
-        return reference.quantize_rows(x_MK, kind)
-    from vggt_quant.kernels import rows
-
-    return rows.quantize(x_MK.contiguous(), kind)

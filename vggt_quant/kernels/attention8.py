@@ -25,6 +25,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vggt_quant.kernels import cast, gemm
+from vggt_quant.kernels.reference import FLOAT8, FLOAT8_MAX, TINY
 
 QUERIES, KEYS = 64, 128
 RANGE = 13.0
@@ -78,10 +79,10 @@ def pack(qkv_M3D: Tensor, num_heads: int) -> Float8Heads:
     _, k_MD, v_MD = qkv_M3D.chunk(3, dim=1)
     largest_H = torch.linalg.vector_norm(v_MD, float("inf"), dim=0).float().view(num_heads, width).amax(1)
     heads = Float8Heads(
-        q_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=cast.FLOAT8),
-        k_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=cast.FLOAT8),
-        v_HEN=qkv_M3D.new_empty(num_heads, width, padded, dtype=cast.FLOAT8),
-        v_scale_H=(largest_H / cast.FLOAT8_MAX).clamp(min=1e-30),
+        q_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=FLOAT8),
+        k_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=FLOAT8),
+        v_HEN=qkv_M3D.new_empty(num_heads, width, padded, dtype=FLOAT8),
+        v_scale_H=(largest_H / FLOAT8_MAX).clamp(min=TINY),
         k_longest_H=torch.zeros_like(largest_H),
         tokens=tokens,
     )

@@ -4,14 +4,10 @@ The interpreter cuts bits off instead of rounding to bfloat16, loses the carry w
 bfloat16 as if its bits were integers; the kernels step around all three where they are interpreted, and only there.
 """
 
-import torch
 import triton
 import triton.language as tl
 
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-
-FLOAT8 = torch.float8_e4m3fn
-FLOAT8_MAX = 448.0
 
 
 @triton.jit
@@ -52,11 +48,11 @@ def to_float8(x):
 
 @triton.jit
 def largest(x):
-    """Largest magnitude of each row; NaN if there is a NaN, which `tl.max` would pass over.
+    """Largest magnitude of a row; NaN if there is a NaN, which `tl.max` would pass over.
 
     Bits of positive floats order as integers do, and those of NaN lie above infinity.
     """
-    return tl.max(tl.abs(x).to(tl.int32, bitcast=True), 1).to(tl.float32, bitcast=True)
+    return tl.max(tl.abs(x).to(tl.int32, bitcast=True), 0).to(tl.float32, bitcast=True)
 
 
 @triton.jit

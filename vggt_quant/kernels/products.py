@@ -1,4 +1,4 @@
-"""Products of 8-bit rows with 8-bit weights: which kernel runs is decided here, by device and shape."""
+"""8-bit rows and their products with 8-bit weights: which kernel runs is decided here, by device and shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.kernels import cpu_int8, reference
-from vggt_quant.kernels.operands import Rows
+from vggt_quant.kernels.operands import Kind, Operand, Rows
 
 
 def has_float8(device: torch.device) -> bool:
@@ -21,6 +21,19 @@ FEW_ROWS = 128
 def _takes_cublas(rows: int, weight_NK: Tensor) -> bool:
     """Whether cuBLAS multiplies float8 of these shapes; the kernel in `gemm` takes any."""
     return rows >= FEW_ROWS and not any(side % 16 for side in weight_NK.shape)
+
+
+def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
+    """The operand of that kind: by the kernel where there is one, else by its twin."""
+    if kind == "bfloat16":
+        return x_MK
+    if x_MK.device.type == "cpu" and kind != "float8":
+        return cpu_int8.quantize_rows(x_MK, kind)
+    if not x_MK.is_cuda:
+        return reference.quantize_rows(x_MK, kind)
+    from vggt_quant.kernels import rows
+
+    return rows.quantize(x_MK.contiguous(), kind)
 
 
 def multiply(

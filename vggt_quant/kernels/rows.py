@@ -17,47 +17,48 @@ from torch import Tensor
 
 from vggt_quant.kernels import cast
 from vggt_quant.kernels.operands import Kind, Operand, Rows
+from vggt_quant.kernels.reference import FLOAT8
 
 
-@triton.jit(do_not_specialize=["M"])
+@triton.jit
 def _produce(
-    x, update, gamma, weight, bias, out, scale, zero, total, M, frame_rows, frame_stride, row_stride, K, eps,
-    STEP: tl.constexpr, KIND: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    x, update, gamma, weight, bias, out, scale, zero, total, frame_rows, frame_stride, row_stride, K, eps,
+    STEP: tl.constexpr, KIND: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, WIDTH)[None, :]
-    in_rows, in_columns = row < M, column < K
-    inside = in_rows[:, None] & in_columns
-    place = (row // frame_rows * frame_stride + row % frame_rows * row_stride)[:, None] + column
-    dense = row[:, None] * K + column
+    # One row a program: more were slower at every width (H100).
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, WIDTH)
+    inside = column < K
+    place = row // frame_rows * frame_stride + row % frame_rows * row_stride + column
+    dense = row * K + column
     y = tl.load(x + place, inside, 0.0).to(tl.float32)
     if update is not None:
         change = tl.load(update + dense, inside, 0.0).to(tl.float32)
-        y += change * tl.load(gamma + column, in_columns, 0.0).to(tl.float32)
+        y += change * tl.load(gamma + column, inside, 0.0).to(tl.float32)
         tl.store(x + place, cast.to(y, x.dtype.element_ty), inside)
     if STEP == "layer_norm":
-        centred = tl.where(in_columns, y - tl.sum(y, 1)[:, None] / K, 0.0)
-        y = centred * tl.rsqrt(tl.sum(centred * centred, 1) / K + eps)[:, None]
-        y *= tl.load(weight + column, in_columns, 0.0).to(tl.float32)
-        y += tl.load(bias + column, in_columns, 0.0).to(tl.float32)
+        centred = tl.where(inside, y - tl.sum(y, 0) / K, 0.0)
+        y = centred * tl.rsqrt(tl.sum(centred * centred, 0) / K + eps)
+        y *= tl.load(weight + column, inside, 0.0).to(tl.float32)
+        y += tl.load(bias + column, inside, 0.0).to(tl.float32)
     elif STEP == "gelu":
         y = cast.gelu(y)
     if KIND == "int8":
         s = cast.positive(cast.largest(y) / 127.0)
-        y = cast.nearest(y * (1.0 / s)[:, None])
-        tl.store(scale + row, s, in_rows)
+        y = cast.nearest(y * (1.0 / s))
+        tl.store(scale + row, s)
     elif KIND == "int8_asymmetric":
         low, high = -cast.largest(tl.where(y > 0.0, 0.0, y)), cast.largest(tl.where(y < 0.0, 0.0, y))
         s = cast.positive((high - low) / 255.0)
         z = cast.nearest(-128.0 - low / s)
-        y = tl.minimum(tl.maximum(cast.nearest(y * (1.0 / s)[:, None]) + z[:, None], -128.0), 127.0)
-        tl.store(scale + row, s, in_rows)
-        tl.store(zero + row, z, in_rows)
-        tl.store(total + row, tl.sum(tl.where(in_columns, y - z[:, None], 0.0), 1), in_rows)
+        y = tl.minimum(tl.maximum(cast.nearest(y * (1.0 / s)) + z, -128.0), 127.0)
+        tl.store(scale + row, s)
+        tl.store(zero + row, z)
+        tl.store(total + row, tl.sum(tl.where(inside, y - z, 0.0), 0))
     elif KIND == "float8":
         s = cast.positive(cast.largest(y) / 448.0)
-        tl.store(scale + row, s, in_rows)
-        tl.store(out + dense, cast.to_float8(y * (1.0 / s)[:, None]), inside)
+        tl.store(scale + row, s)
+        tl.store(out + dense, cast.to_float8(y * (1.0 / s)), inside)
     if KIND == "bfloat16":
         tl.store(out + dense, cast.to(y, tl.bfloat16), inside)
     elif KIND != "float8":
@@ -105,21 +106,15 @@ def _run(
     out = x.new_empty(m, width, dtype=_DTYPES[kind])
     floats = {name: x.new_empty(m, dtype=torch.float32) for name in _EXTRAS[kind]}
     block = triton.next_power_of_2(width)
-    rows_each, warps = launch(block)
-    _produce[(triton.cdiv(m, rows_each),)](
+    _produce[(m,)](
         frames_FNK, update and update.change_MK, update and update.gamma_K, weight, bias, out,
-        floats.get("scale_M"), floats.get("zero_M"), floats.get("total_M"), m, rows, frames_FNK.stride(0),
-        frames_FNK.stride(1), width, eps, STEP=step, KIND=kind, WIDTH=block, ROWS=rows_each, num_warps=warps,
+        floats.get("scale_M"), floats.get("zero_M"), floats.get("total_M"), rows, frames_FNK.stride(0),
+        frames_FNK.stride(1), width, eps, STEP=step, KIND=kind, WIDTH=block, num_warps=4 if block > 512 else 1,
     )  # fmt: skip
     return out if kind == "bfloat16" else Rows(values_MK=out, **floats)
 
 
-def launch(width: int) -> tuple[int, int]:
-    """Rows and warps of a program. Measured on an H100: more rows a program were slower at every width."""
-    return 1, 4 if width > 512 else 1
-
-
-_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "int8_asymmetric": torch.int8, "float8": cast.FLOAT8}
+_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "int8_asymmetric": torch.int8, "float8": FLOAT8}
 _EXTRAS = {
     "bfloat16": (),
     "int8": ("scale_M",),

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from vggt_quant.kernels import cast
 from vggt_quant.kernels.operands import Kind
+from vggt_quant.kernels.reference import FLOAT8
 
-_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "float8": cast.FLOAT8}
+_DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "float8": FLOAT8}
 
 
 @triton.jit
