@@ -4,7 +4,7 @@ import dataclasses
 import logging
 
 from vggt_quant import metrics
-from vggt_quant.engine import Engine, open_checkpoint, run_device
+from vggt_quant.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
 from vggt_quant.reference import describe, load_outputs
@@ -36,7 +36,6 @@ def measure_accuracy(
     engine = open_checkpoint(packed.checkpoint, place, run)
     pairs = list(zip(images.scenes, reference.scenes, strict=True))
     scenes = [_measure_scene(engine, scene, fp32) for scene, fp32 in track(pairs, f"accuracy of {packed.variant}")]
-    note = None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
     return AccuracyResult(
         variant=packed.variant,
         outcome="ok",
@@ -44,7 +43,7 @@ def measure_accuracy(
         label=model.label,
         run=dataclasses.asdict(run),
         scenes=scenes,
-        note=note,
+        note=moved_note(place, device),
         provenance=provenance(place),
     )
 

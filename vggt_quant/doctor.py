@@ -1,7 +1,6 @@
 """`vggt-quant doctor`: what this machine can run, and with which kernels, on one screen."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 from argparse import Namespace
@@ -26,7 +25,7 @@ def command(args: Namespace) -> None:
 
 def _facts() -> Table:
     table = Table(title="This machine", show_header=False, title_justify="left")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    memory = machine.memory_bytes() / 1e9
     free_disk = shutil.disk_usage(Path.cwd()).free / 1e9
     gpus = [_describe_gpu(index) for index in range(torch.cuda.device_count())]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("vggt-quant", "torch", "snakemake")]

@@ -110,6 +110,11 @@ def run_device(path: Path | str, device: str) -> str:
     return device if all(device in device_kinds(name) for name in used) else "cpu"
 
 
+def moved_note(place: str, device: str) -> str | None:
+    """What a row says that was measured on another kind of device (`run_device`) than was asked for."""
+    return None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
+
+
 def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     """Wrap a loaded model."""
     place = torch.device(device)

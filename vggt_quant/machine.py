@@ -25,6 +25,11 @@ def kernel_libraries() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in sorted(installed)}
 
 
+def memory_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def torch_version() -> str:
     """Version of the installed torch, without importing it."""
     return importlib.metadata.version("torch")

@@ -16,7 +16,7 @@ import torch
 
 from vggt_quant import machine
 from vggt_quant.checkpoint import memory_bytes
-from vggt_quant.engine import Engine, open_checkpoint, run_device
+from vggt_quant.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.progress import track
 from vggt_quant.provenance import provenance
 from vggt_quant.results import ImagesResult, QuantizeResult, SpeedResult
@@ -38,6 +38,8 @@ class Repeats:
 
 CPU_REPEATS = Repeats(warmup=2, at_least=5, at_most=30)
 CUDA_REPEATS = Repeats(warmup=5, at_least=20, at_most=100)
+MEMORY_KINDS = {"cuda": "cuda allocator", "cpu": "resident set"}
+"""What peak memory is on a kind of device."""
 QUIET_SHARE = 0.1
 """Others may use this share of the processors before a row says so."""
 
@@ -59,7 +61,6 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
     images_N3HW = read_tensors(images.scenes[0].path, place)["images"]
     repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
-    peak = torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
     return SpeedResult(
         variant=packed.variant,
         outcome="ok",
@@ -75,8 +76,8 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         load_seconds=load_seconds,
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
-        peak_memory_bytes=peak,
-        peak_memory_kind="cuda allocator" if place == "cuda" else "resident set",
+        peak_memory_bytes=peak_memory_bytes(place),
+        peak_memory_kind=MEMORY_KINDS[place],
         resident_before_bytes=resident_before,
         other_processor_share=other_share,
         note="; ".join(_notes(place, device, other_share)) or None,
@@ -84,8 +85,13 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
     )
 
 
+def peak_memory_bytes(place: str) -> int:
+    """The peak so far, of the kind in `MEMORY_KINDS`."""
+    return torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
+
+
 def _notes(place: str, device: str, other_share: float) -> list[str]:
-    notes = [] if place == device else [f"measured on the {place.upper()}: it has no {device.upper()} kernel"]
+    notes = [note for note in [moved_note(place, device)] if note]
     if other_share > QUIET_SHARE:
         notes.append(
             f"other programs used {other_share:.0%} of the processors meanwhile: time it again on a quiet machine"

@@ -8,7 +8,6 @@ up, so the first that does not fit ends the sweep, with its reason as a row.
 import gc
 import logging
 import math
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from vggt_quant import growth, machine
 from vggt_quant.checkpoint import memory_bytes
-from vggt_quant.engine import Engine, open_checkpoint, run_device
+from vggt_quant.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.intervals import median_interval
 from vggt_quant.jobs import describe_error
 from vggt_quant.provenance import provenance
@@ -29,7 +28,7 @@ from vggt_quant.reference import load_outputs
 from vggt_quant.results import ImagesResult, QuantizeResult, ReferenceResult
 from vggt_quant.rounding import sqnr_db
 from vggt_quant.run_settings import DEFAULT, Run
-from vggt_quant.speed import Repeats, interquartile_range, time_forward
+from vggt_quant.speed import MEMORY_KINDS, Repeats, interquartile_range, peak_memory_bytes, time_forward
 from vggt_quant.speed_results import OutputSqnr, SizeResult, SweepResult
 from vggt_quant.tensor_file import read_tensors
 
@@ -100,12 +99,12 @@ def measure_sweep(
         load_peak_memory_bytes=load_peak,
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
-        memory_kind="cuda allocator" if place == "cuda" else "resident set",
+        memory_kind=MEMORY_KINDS[place],
         device_memory_bytes=device_memory,
         sizes=sizes,
         filled=_fill(engine, photos_N3HW, sizes, memories),
         libraries=machine.kernel_libraries(),
-        note=None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel",
+        note=moved_note(place, device),
         provenance=provenance(place),
     )
 
@@ -116,7 +115,7 @@ def _load(packed: QuantizeResult, place: str, run: Run) -> tuple[Engine, float, 
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)
     engine.synchronize()
-    return engine, time.perf_counter() - started, _peak(place)
+    return engine, time.perf_counter() - started, peak_memory_bytes(place)
 
 
 def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repeats: Repeats) -> list[SizeResult]:
@@ -168,11 +167,11 @@ def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference:
     started = time.perf_counter()
     engine.run(images_N3HW)
     engine.synchronize()
-    first_pass_seconds, first_peak = time.perf_counter() - started, _peak(place)
+    first_pass_seconds, first_peak = time.perf_counter() - started, peak_memory_bytes(place)
     _forget_peak(place)
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
     gpu = machine.gpu_state() if place == "cuda" else {}
-    steady_peak = _peak(place)
+    steady_peak = peak_memory_bytes(place)
     low, high = median_interval(latencies_ms) or (None, None)
     return SizeResult(
         num_images=len(photos_N3HW),
@@ -209,10 +208,6 @@ def _sqnr(name: str, reference: Tensor, output: Tensor) -> OutputSqnr:
     return OutputSqnr(output=name, sqnr_db=ratio if math.isfinite(ratio) else None, identical=is_identical, error=error)
 
 
-def _peak(place: str) -> int:
-    return torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
-
-
 def _forget_peak(place: str) -> None:
     """Let the peak count from here; on CUDA give back what earlier sizes left unused, too."""
     if place == "cuda":
@@ -226,4 +221,4 @@ def _forget_peak(place: str) -> None:
 def _device_memory_bytes(place: str) -> int:
     if place == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return machine.memory_bytes()
