@@ -119,6 +119,7 @@ def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, ru
         ({"engine": "plain", "autocast": "float16"}, "run.autocast is 'float16'"),
         ({"engine": "plain", "tf32": 1}, "run.tf32 is 1"),
         ({"attention": "int8"}, "run.attention is 'int8'"),
+        ({"attention_tokens": -1}, "run.attention_tokens is -1"),
         ({"autocast": "bfloat16"}, "run.autocast goes with run.engine: plain only, not with fast"),
         ({"tf32": True}, "run.tf32 goes with run.engine: plain only"),
         ({"engine": "plain", "attention": "float8"}, "run.attention: float8 goes with run.engine: fast only"),

@@ -71,10 +71,9 @@ def test_both_ways_to_keep_the_exponentials_in_range_are_tested(device, size, bo
 
 
 @pytest.mark.parametrize("device", on_both([()], [()]))
-def test_float8_takes_one_long_sequence_and_leaves_the_others(device, monkeypatch):
-    monkeypatch.setattr(attention, "FLOAT8_TOKENS", 100)
+def test_float8_takes_one_long_sequence_and_leaves_the_others(device):
     place = torch.device(device)
-    exact, float8 = attention.attend(place, E), attention.attend(place, E, "float8")
+    exact, float8 = attention.attend(place, E), attention.attend(place, E, "float8", tokens=100)
     for tokens, sequences in ((98, 1), (130, 2)):
         qkv = heads(tokens, 2, device)
         assert torch.equal(float8(qkv, sequences, 2), exact(qkv, sequences, 2))

@@ -160,7 +160,7 @@ def _fast(engine: Engine) -> Engine:
         raise UnsupportedError(f"{engine.settings.attention} attention is not supported here: {reason}.")
     if reason:
         return dataclasses.replace(engine, kernels=engine.kernels | {"engine": f"plain: {reason}"})
-    forward, names = fast.prepare(engine.model, engine.device, engine.settings.attention)
+    forward, names = fast.prepare(engine.model, engine.device, engine.settings)
     return dataclasses.replace(engine, kernels=engine.kernels | names, forward=forward)
 
 

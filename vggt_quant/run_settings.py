@@ -19,6 +19,9 @@ class Run:
     """float32 products and convolutions in TF32, on CUDA only."""
     attention: Literal["bfloat16", "float8", "sageattention"] = "bfloat16"
     """What the fast engine's attention multiplies in, or a library that does, unless the model computes in float32."""
+    attention_tokens: int = 8_000
+    """Sequences at least so long go to that attention, shorter ones to bfloat16, where packing would cost more than it
+    saves (docs/LOG.md, 2026-11-25)."""
     compile: bool = False
     """The transformer's blocks through `torch.compile`, on CUDA only."""
 
@@ -32,6 +35,8 @@ class Run:
             raise ValueError(f"run.tf32 is {self.tf32!r}; give true or false.")
         if self.attention not in ATTENTIONS:
             raise ValueError(f"run.attention is {self.attention!r}; choose one of {', '.join(ATTENTIONS)}.")
+        if type(self.attention_tokens) is not int or self.attention_tokens < 0:
+            raise ValueError(f"run.attention_tokens is {self.attention_tokens!r}; give a whole number of tokens.")
         if not isinstance(self.compile, bool):
             raise ValueError(f"run.compile is {self.compile!r}; give true or false.")
         if self.engine != "plain" and (self.autocast or self.tf32 or self.compile):

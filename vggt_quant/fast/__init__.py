@@ -10,21 +10,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vggt_quant.fast.attention import FLOAT8_TOKENS, kernel
+from vggt_quant.fast.attention import kernel
 from vggt_quant.fast.forward import FastForward, unsupported
 from vggt_quant.fast.graph import MOST_TOKENS, GraphedPass
 from vggt_quant.model import VGGT
+from vggt_quant.run_settings import Run
 
 __all__ = ["FastForward", "prepare", "unsupported"]
 
 
-def prepare(model: VGGT, device: torch.device, attention: str) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
+def prepare(model: VGGT, device: torch.device, settings: Run) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
     """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
     patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
-    long = "triton float8" if attention == "float8" else attention
+    long = "triton float8" if settings.attention == "float8" else settings.attention
     names = {
         "engine": f"fast, one CUDA graph up to {MOST_TOKENS} patch tokens",
-        "attention": exact if attention == "bfloat16" else f"{long} from {FLOAT8_TOKENS} tokens, else {exact}",
+        "attention": exact if long == "bfloat16" else f"{long} from {settings.attention_tokens} tokens, else {exact}",
         "dense": "cuBLAS and cuDNN bfloat16",
     }
-    return GraphedPass(FastForward(model, device, attention), patch), names
+    return GraphedPass(FastForward(model, device, settings), patch), names

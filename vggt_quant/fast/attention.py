@@ -2,8 +2,8 @@
 
 Measured on an H100 with 16 heads of 64 (docs/LOG.md, 2026-11-25): flash-attn-4 is ahead of cuDNN and of PyTorch's flash
 attention at every shape of VGGT, by 1.04 to 1.8; cuDNN is ahead of PyTorch's. Everywhere else PyTorch decides. Our own
-float8 kernel, if asked for, takes the long sequences; for short ones its packing costs more than it saves.
-So does SageAttention's int8 kernel (version 1, in Triton), which is 2 to 4 times slower than others on short ones.
+float8 kernel, if asked for, takes the long sequences (`Run.attention_tokens`); for short ones its packing costs more
+than it saves. So does SageAttention's int8 kernel (version 1, in Triton), 2 to 4 times slower than others on short ones.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from vggt_quant.kernels import attention8
 Attend = Callable[[Tensor, int, int], Tensor]
 """Packed [query, key, value] rows [M, 3D], sequences that attend among themselves, heads -> [M, D]."""
 
-FLOAT8_TOKENS = 8_000
-"""Sequences at least so long go to the 8-bit kernel, if one is asked for."""
-
 
 def kernel(device: torch.device, head_width: int) -> str:
     """The name of the kernel that runs bfloat16 heads of this width."""
@@ -36,12 +33,14 @@ def kernel(device: torch.device, head_width: int) -> str:
     return "cudnn" if major >= 9 else "torch sdpa"
 
 
-def attend(device: torch.device, head_width: int, attention: str = "bfloat16") -> Attend:
-    """The attention for heads of this width."""
+def attend(device: torch.device, head_width: int, attention: str = "bfloat16", tokens: int = 0) -> Attend:
+    """The attention for heads of this width; another than bfloat16 takes the sequences of at least so many tokens."""
     name = kernel(device, head_width)
     by_name = {"flash-attn-4": _by_flash_attention_4, "cudnn": _by_cudnn, "torch sdpa": attend_by_torch}
     long = {"float8": _by_float8, "sageattention": _by_sageattention}
-    return by_name[name] if attention == "bfloat16" else functools.partial(_by_length, long[attention], by_name[name])
+    if attention == "bfloat16":
+        return by_name[name]
+    return functools.partial(_by_length, tokens, long[attention], by_name[name])
 
 
 def unsupported(device: torch.device, head_width: int, attention: str) -> str | None:
@@ -77,8 +76,8 @@ def _by_flash_attention_4(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Te
     return (out[0] if isinstance(out, tuple) else out).reshape(len(qkv_M3D), -1)
 
 
-def _by_length(long: Attend, short: Attend, qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
-    is_long = sequences == 1 and len(qkv_M3D) >= FLOAT8_TOKENS
+def _by_length(tokens: int, long: Attend, short: Attend, qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
+    is_long = sequences == 1 and len(qkv_M3D) >= tokens
     return (long if is_long else short)(qkv_M3D, sequences, num_heads)
 
 

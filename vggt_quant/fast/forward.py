@@ -21,6 +21,7 @@ from vggt_quant.model import VGGT
 from vggt_quant.model.aggregator import token_positions
 from vggt_quant.model.layers import TableCache, rotary_table
 from vggt_quant.model.vit import VisionTransformer, resize_positions
+from vggt_quant.run_settings import DEFAULT, Run
 
 STREAM_DTYPE = torch.bfloat16
 
@@ -47,12 +48,12 @@ def _are_powers_of_two(*numbers: int) -> bool:
 class FastForward:
     """A model's forward pass for images [S, 3, H, W]; the outputs are those of `VGGT.forward`."""
 
-    def __init__(self, model: VGGT, device: torch.device, attention: str = "bfloat16") -> None:
+    def __init__(self, model: VGGT, device: torch.device, settings: Run = DEFAULT) -> None:
         aggregator = model.aggregator
         self.model, self.device, self.tables = model, device, TableCache()
         # Kept, because cuBLAS keeps 32 MiB for each stream that it has ever worked on.
         self.side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        run = attentions.attend(device, aggregator.head_dim, attention)
+        run = attentions.attend(device, aggregator.head_dim, settings.attention, settings.attention_tokens)
         self.frame_blocks = [FastBlock(block, run) for block in aggregator.frame_blocks]
         self.global_blocks = [FastBlock(block, run) for block in aggregator.global_blocks]
         embed = aggregator.patch_embed
