@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from vggt_quant.formats._library import Library
 from vggt_quant.formats.fp8 import PackedLinear as Float8
+from vggt_quant.kernels import products
 
 
 class PackedLinear(Library, Float8):
@@ -40,5 +41,6 @@ class PackedLinear(Library, Float8):
         )
 
     def call(self, made: Any, x_MK: Tensor, bias_N: Tensor | None) -> Tensor:
-        """The library's product."""
-        return functional.linear(x_MK, made, bias_N)
+        """The library's product; too few rows are filled up with zeros."""
+        missing = max(0, products.FEW_ROWS - len(x_MK))
+        return functional.linear(functional.pad(x_MK, (0, 0, 0, missing)), made, bias_N)[: len(x_MK)]

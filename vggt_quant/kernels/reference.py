@@ -126,17 +126,15 @@ def multiply_rows(
 ) -> Tensor:
     """float32 [M, N]: rows times the transposed weight (weight - zero) * scale, plus bias; int8 products are exact."""
     values_MK = rows.values_MK
-    if values_MK.dtype != torch.int8:
-        product_MN = values_MK.float() @ weight_NK.float().t()
-    else:
-        # float64 holds every sum. `_int_mm` takes not every shape on a GPU, and overflows on a CPU without VNNI.
-        product_MN = (values_MK.double() @ weight_NK.double().t()).float()
+    # float64 holds every sum of integers. `_int_mm` takes not every shape on a GPU, and overflows on a CPU without VNNI.
+    dtype = torch.float64 if values_MK.dtype == torch.int8 else torch.float32
+    product_MN = values_MK.to(dtype) @ weight_NK.to(dtype).t()
     if rows.zero_M is not None:
-        product_MN -= rows.zero_M[:, None] * weight_NK.sum(1, dtype=torch.int32).float()
+        product_MN -= rows.zero_M[:, None] * weight_NK.sum(1, dtype=torch.int32).to(dtype)
     if zero_N is not None:
-        total_M = values_MK.sum(1, dtype=torch.int32).float() if rows.total_M is None else rows.total_M
-        product_MN -= total_M[:, None] * zero_N.float()
-    product_MN *= rows.scale_M[:, None] * scale_N.float()
+        total_M = values_MK.sum(1, dtype=torch.int32) if rows.total_M is None else rows.total_M
+        product_MN -= total_M.to(dtype)[:, None] * zero_N.to(dtype)
+    product_MN = product_MN.float() * (rows.scale_M[:, None] * scale_N.float())
     return product_MN if bias_N is None else product_MN + bias_N.float()
 
 

@@ -39,7 +39,8 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
         weight = linear.weight.detach().float()
         if not torch.isfinite(weight).all():
             raise ValueError(f"{name}: a weight holds NaN or infinity; it cannot be quantized.")
-        scale_N = (weight.abs().amax(1) / LARGEST).clamp(min=SMALLEST_SCALE)
+        # A GPU divides by a number as it multiplies by the inverse, a CPU does not: so that both choose the same scale.
+        scale_N = (weight.abs().amax(1) * (1 / LARGEST)).clamp(min=SMALLEST_SCALE)
         values_NK = (weight / scale_N[:, None]).to(torch.float8_e4m3fn)
         bias = None if linear.bias is None else linear.bias.detach()
         packed = formats.get(config.format).PackedLinear.from_values(values_NK, scale_N, bias)
