@@ -57,16 +57,18 @@ ALLOWED = {
     },
     "speed": {"checkpoint", "engine", "machine", "progress", "provenance", "results", "run_settings", "tensor_file"},
     "speed_results": {"results"},
+    "roofline": set(),
+    "operations": {"checkpoint", "engine", "formats", "model"},
     "growth": {"speed_results"},
     "random_photos": {"results", "scene_results", "tensor_file"},
     "sweep": {
-        *("checkpoint", "engine", "growth", "intervals", "jobs", "machine", "provenance", "random_photos", "reference"),
-        *("results", "rounding", "run_settings", "speed", "speed_results", "tensor_file"),
+        *("checkpoint", "engine", "growth", "intervals", "jobs", "machine", "operations", "provenance"),
+        *("random_photos", "reference", "results", "rounding", "run_settings", "speed", "speed_results", "tensor_file"),
     },
     "speed_summary": {"growth", "results", "row_values", "speed_results", "text_table"},
     "speed_figures": {"bars", "growth", "row_values", "speed_results", "typed_json"},
     "speed_report": {
-        *("growth", "machine", "results", "speed_figures", "speed_results", "speed_summary", "typed_json"),
+        *("growth", "machine", "results", "roofline", "speed_figures", "speed_results", "speed_summary", "typed_json"),
     },
     "speed_table": {
         *("fingerprint", "inputs", "jobs", "keys", "machine", "random_photos"),

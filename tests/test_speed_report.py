@@ -8,7 +8,7 @@ import sample_results
 from PIL import Image
 from speed_sweeps import FIRST, NUM_IMAGES, SECOND, size, sweep, write_sweeps
 
-from vggt_quant import cli, growth, speed_report
+from vggt_quant import cli, growth, speed_report, speed_summary
 from vggt_quant.growth import GIB
 from vggt_quant.intervals import median_interval
 from vggt_quant.results import read, write
@@ -135,6 +135,27 @@ def test_the_text_says_everything_within_the_page(table, tmp_path):
     fp32 = [line for line in text.splitlines() if line.startswith("fp32 [1]")]
     assert fp32[0].split()[-2:] == ["memory", "memory"]
     assert read(SpeedTable, tmp_path / "speed_table.json") == table
+
+
+def test_a_share_of_the_roofline_stands_where_it_is_known(tmp_path):
+    """Least: 9.894 TFLOP in bfloat16, 10 ms on an H100."""
+    counts = {"operations": {"bfloat16": 9_894_000_000_000}, "least_bytes": 10**9}
+    one = sweep("bf16", (9, 5, 0.16), (2.4, 0.05), numbers=[1, 2])
+    counted = [dataclasses.replace(size, **counts) for size in one.sizes]
+    one = dataclasses.replace(one, sizes=[counted[0], dataclasses.replace(counted[1], operations={})])
+    elsewhere = dataclasses.replace(one, variant="int8", provenance=sample_results.provenance("cpu"))
+    wanted = write_sweeps(tmp_path, [one, elsewhere], [])
+    table = speed_report.gather(tmp_path, wanted, "", [1, 2], (350, 518))
+    known, unknown = cells(table, "bf16")
+    assert known.least_ms == pytest.approx(10) and known.roofline_share == pytest.approx(10 / 14.16)
+    assert unknown.least_ms is None and unknown.roofline_share is None
+    assert cells(table, "int8")[0].roofline_share is None
+    block = speed_summary.summary(table).partition("Share of the roofline in %")[2].partition("\n\n")[2]
+    assert [line.split() for line in block.partition("\n\n")[0].splitlines()[2:]] == [["bf16", "71"], ["int8", "-"]]
+
+
+def test_a_table_without_any_share_has_no_such_block(table):
+    assert "roofline" not in speed_summary.summary(table)
 
 
 def test_the_table_knows_growth_and_what_fits(table):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vggt_quant import growth, speed_figures, speed_summary
+from vggt_quant import growth, roofline, speed_figures, speed_summary
 from vggt_quant.machine import now
 from vggt_quant.results import Error, ModelResult, read, write
 from vggt_quant.speed_results import Cell, SizeResult, SpeedRow, SpeedTable, SweepResult
@@ -112,6 +112,8 @@ def _cell(size: SizeResult, baseline: SweepResult | None, sweep: SweepResult) ->
     compared = [output for output in size.outputs if not output.identical]
     is_whole = bool(compared) and all(output.sqnr_db is not None for output in compared)
     worst = min(compared, key=lambda output: output.sqnr_db) if is_whole else None
+    device_name = sweep.provenance.device_name if sweep.provenance else ""
+    least_ms = roofline.least_ms(size.operations, size.least_bytes, device_name)
     return Cell(
         num_images=size.num_images,
         outcome=size.outcome,
@@ -122,6 +124,8 @@ def _cell(size: SizeResult, baseline: SweepResult | None, sweep: SweepResult) ->
         peak_memory_bytes=size.peak_memory_bytes,
         speedup_vs_bf16=beside.latency_ms_median / size.latency_ms_median if beside else None,
         apart_from_bf16=_are_apart(size, beside) if beside and beside != size else None,
+        least_ms=least_ms,
+        roofline_share=least_ms / size.latency_ms_median if least_ms and size.latency_ms_median else None,
         worst_output=worst.output if worst else None,
         worst_sqnr_db=worst.sqnr_db if worst else None,
         identical=not compared if size.outputs else None,

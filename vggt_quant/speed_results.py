@@ -43,6 +43,10 @@ class SizeResult:
     """Peak of what CUDA's allocator took from the driver at this size."""
     kernels: dict[str, str] = field(default_factory=dict)
     """Format or part -> the kernel that ran at this size."""
+    operations: dict[str, int] = field(default_factory=dict)
+    """Arithmetic -> operations of all products of a pass, a multiplication and its addition being two."""
+    least_bytes: int | None = None
+    """Weights as they are stored, images and outputs, each once."""
     other_processor_share: float | None = None
     gpu: dict[str, float] = field(default_factory=dict)
     """Clocks, temperature and power right behind the timed passes, unit in the key."""
@@ -115,6 +119,10 @@ class Cell:
     """Median of the own bf16 engine in the same run over this median."""
     apart_from_bf16: bool | None = None
     """Whether the two intervals do not touch."""
+    least_ms: float | None = None
+    """What this GPU would take at its maker's rates; null where nothing was counted, or the rates are not known."""
+    roofline_share: float | None = None
+    """That over the median, 0 to 1."""
     worst_output: str | None = None
     worst_sqnr_db: float | None = None
     """The lowest SQNR of any output against strict float32; null where not compared, or all are identical."""

@@ -19,7 +19,9 @@ def summary(table: SpeedTable) -> str:
     if table.baselines:
         title = "Times as fast as the own bf16 engine in the same run (~ the intervals touch)"
         blocks.append(_sizes(table, runs, title, _speedup))
+    title = "Share of the roofline in %: least possible time of the pass on this GPU over its time"
     blocks += [
+        _sizes(table, runs, title, _share, only_filled=True),
         _sizes(table, runs, "Peak memory in GiB, loading not counted", _peak),
         _sizes(table, runs, "Lowest SQNR of any output against strict fp32 in dB", _sqnr, only_filled=True),
         _loading(table, runs),
@@ -79,6 +81,10 @@ def _speedup(cell: Cell) -> str:
     if cell.speedup_vs_bf16 is None:
         return "-"
     return f"{cell.speedup_vs_bf16:.2f}x{'~' if cell.apart_from_bf16 is False else ' '}"
+
+
+def _share(cell: Cell) -> str:
+    return f"{100 * cell.roofline_share:.0f}" if cell.roofline_share is not None else "-"
 
 
 def _peak(cell: Cell) -> str:

@@ -146,7 +146,7 @@ def _prepare_inputs(plan: Plan) -> ModelResult:
 
 def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
     """Hash of all that decides a variant's figures."""
-    code = [keys.speed_code(variant), keys.quantize_code(variant), own_sources("sweep", "random_photos")]
+    code = [keys.speed_code(variant), keys.quantize_code(variant), own_sources("sweep", "operations", "random_photos")]
     asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
     place = [plan.device, machine.device_name(plan.device), machine.torch_version(), machine.kernel_libraries()]
     return digest([code, asked, place, model.weights_sha256, model.config])

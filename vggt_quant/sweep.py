@@ -22,6 +22,7 @@ from vggt_quant.checkpoint import memory_bytes
 from vggt_quant.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.intervals import median_interval
 from vggt_quant.jobs import describe_error
+from vggt_quant.operations import Work
 from vggt_quant.provenance import provenance
 from vggt_quant.random_photos import scene_name
 from vggt_quant.reference import load_outputs
@@ -67,8 +68,7 @@ def measure_sweep(
         run: How to run.
         num_images: Sizes, in any order.
         repeats: Timed passes at each size; None takes `CPU_REPEATS` or `CUDA_REPEATS`.
-        reference: Outputs in strict float32; at the sizes n that have a scene `random_photos.scene_name(n)` among them
-            the outputs are compared.
+        reference: Outputs in strict float32, to compare with at the sizes n that have a scene `scene_name(n)` in it.
         fill_memory_gib: Memories for which the number of images that should just fit is run, too, where this device is
             as large.
 
@@ -85,6 +85,7 @@ def measure_sweep(
     known = {scene.scene: scene.path for scene in reference.scenes} if reference else {}
     engine, load_seconds, load_peak = _load(packed, place, run)
     device_memory = _device_memory_bytes(place)
+    work = Work(engine, tuple(photos_N3HW.shape[-2:]))  # first: the last size may leave too little memory to count in
     steps = [(photos_N3HW[:number], known.get(scene_name(number))) for number in sorted(set(num_images))]
     sizes = _measure_sizes(engine, steps, repeats_for(place, repeats))
     memories = [gib for gib in fill_memory_gib if gib * growth.GIB < device_memory]
@@ -101,8 +102,8 @@ def measure_sweep(
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
         memory_kind=MEMORY_KINDS[place],
         device_memory_bytes=device_memory,
-        sizes=sizes,
-        filled=_fill(engine, photos_N3HW, sizes, memories),
+        sizes=[_with_work(size, work) for size in sizes],
+        filled=[_with_work(size, work) for size in _fill(engine, photos_N3HW, sizes, memories)],
         libraries=machine.kernel_libraries(),
         note=moved_note(place, device),
         provenance=provenance(place),
@@ -145,6 +146,10 @@ def _fill(engine: Engine, photos_N3HW: Tensor, sizes: list[SizeResult], memories
             filled.append(_measure_size(engine, photos_N3HW.repeat(times, 1, 1, 1)[:number], ONCE, None))
             log.info("%d images to fill %d GiB: %s bytes", number, memory, filled[-1].peak_memory_bytes)
     return filled
+
+
+def _with_work(size: SizeResult, work: Work) -> SizeResult:
+    return replace(size, operations=work.operations(size.num_images), least_bytes=work.least_bytes(size.num_images))
 
 
 def _measure_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:

@@ -10,6 +10,7 @@ Every format file has a class `PackedLinear`, an `nn.Module` that replaces an `n
     dequantized() -> Tensor         float32 [N, K]: the weights that it stands for
     num_weights, packed_bytes()     how many weights in how many bytes, scales and zero points included
     kernel(device) -> str           the kernel that runs on that device
+    arithmetic                      the 8-bit type that it multiplies in, or None: the activations' own
 
 and, where they differ from the usual,
 

@@ -62,6 +62,11 @@ class PackedBase(nn.Module):
         raise NotImplementedError
 
     @property
+    def arithmetic(self) -> str | None:
+        """The 8-bit type that it multiplies in; None where that is the activations' own type."""
+        return None if self.operand == "bfloat16" else self.operand.removesuffix("_asymmetric")
+
+    @property
     def num_weights(self) -> int:
         """N * K."""
         return self.out_features * self.in_features

@@ -22,6 +22,7 @@ class PackedLinear(Library, Int8):
     format = "bitsandbytes_int8"
     library, distribution = "bitsandbytes", "bitsandbytes"
     product = f"LLM.int8, threshold {THRESHOLD:g}"
+    arithmetic = "int8"
 
     def hand_over(self, device: torch.device) -> Any:
         """A `MatmulLtState` over our bytes."""

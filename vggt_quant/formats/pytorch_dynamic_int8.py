@@ -26,6 +26,7 @@ class PackedLinear(nn.Module):
 
     format = "pytorch_dynamic_int8"
     devices = ("cpu",)
+    arithmetic = "int8"
 
     def __init__(self, linear: dynamic.Linear, *, has_bias: bool):
         super().__init__()
