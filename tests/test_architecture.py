@@ -40,7 +40,7 @@ ALLOWED = {
     "quantize": {"methods", "formats", "policy", "variants"},
     "advanced": {"quantize", "variants"},
     "checkpoint": {"model", "formats", "tensor_file"},
-    "fast": {"kernels", "model"},
+    "fast": {"run_settings", "kernels", "model"},
     "engine": {"checkpoint", "fast", "model", "formats", "run_settings"},
     "provenance": {"machine", "results"},
     "keys": {"fingerprint", "machine", "variants"},

@@ -11,7 +11,7 @@ from test_formats import packed_twin
 
 from vggt_quant import fast, formats
 from vggt_quant.engine import UnsupportedError, ready
-from vggt_quant.fast import attention, graph
+from vggt_quant.fast import graph
 from vggt_quant.model import VGGT, random_weights
 from vggt_quant.model.config import VGGTConfig
 from vggt_quant.model.pretrained import load_pretrained, resolve

@@ -34,7 +34,7 @@ from vggt_quant.speed_results import OutputSqnr, SizeResult, SweepResult
 from vggt_quant.tensor_file import read_tensors
 
 CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
-CUDA_REPEATS = Repeats(warmup=3, at_least=10, at_most=100, warmup_seconds=0.5)
+CUDA_REPEATS = Repeats(warmup=1, at_least=8, at_most=100, warmup_seconds=0.5)
 ONCE = Repeats(warmup=0, at_least=1, at_most=1)
 FILL_TRIES = 3
 FILL_SECONDS = 60

@@ -126,7 +126,7 @@ def multiply_rows(
 ) -> Tensor:
     """float32 [M, N]: rows times the transposed weight (weight - zero) * scale, plus bias; int8 products are exact."""
     values_MK = rows.values_MK
-    # float64 holds every sum of integers. `_int_mm` takes not every shape on a GPU, and overflows on a CPU without VNNI.
+    # float64 holds every sum. `_int_mm` takes not every shape on a GPU, and overflows on a CPU without VNNI.
     dtype = torch.float64 if values_MK.dtype == torch.int8 else torch.float32
     product_MN = values_MK.to(dtype) @ weight_NK.to(dtype).t()
     if rows.zero_M is not None:
