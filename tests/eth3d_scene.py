@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,11 +22,8 @@ WALL_OFFSET = 3.0
 BALL_CENTER, BALL_RADIUS = torch.tensor([-0.5, 0.2, 2.4], dtype=torch.float64), 0.5
 
 TAKEN_SIZE = (600, 400)
-TAKEN = pycolmap.Camera(
-    model="THIN_PRISM_FISHEYE", width=600, height=400,
-    params=[338.4, 338.3, 301.7, 199.8, 0.21047, 0.21102, -5.36231e-06, 0.00051541, -0.158023, 0.406856,
-            -8.46499e-05, 0.000861313],
-)  # fmt: skip
+TAKEN_PARAMS = [338.4, 338.3, 301.7, 199.8, 0.21047, 0.21102, -5.36231e-06, 0.00051541]
+TAKEN_PARAMS += [-0.158023, 0.406856, -8.46499e-05, 0.000861313]
 PINHOLE_SIZE = (620, 412)
 PINHOLE = (338.2, 337.9, 311.0, 205.4)
 """fx, fy, cx, cy as in cameras.txt: from the outer corner of the first pixel."""
@@ -63,8 +59,17 @@ def pinhole_rays(pixels: Tensor, pinhole: tuple[float, ...] = PINHOLE) -> Tensor
 
 
 @functools.cache
+def taken_camera():
+    """The camera of the photos as taken."""
+    import pycolmap  # scenes of undistorted photos alone do without it
+
+    width, height = TAKEN_SIZE
+    return pycolmap.Camera(model="THIN_PRISM_FISHEYE", width=width, height=height, params=TAKEN_PARAMS)
+
+
+@functools.cache
 def taken_rays() -> Tensor:
-    points = TAKEN.cam_from_img(grid(TAKEN_SIZE).reshape(-1, 2).numpy())
+    points = taken_camera().cam_from_img(grid(TAKEN_SIZE).reshape(-1, 2).numpy())
     points = torch.from_numpy(np.ascontiguousarray(points)).reshape(TAKEN_SIZE[1], TAKEN_SIZE[0], 2)
     return torch.nn.functional.pad(points, (0, 1), value=1.0)
 
@@ -118,7 +123,7 @@ def write_scene(
     if not aligned:
         taken = [turn @ pose for pose in poses]
         _write_calibration(
-            folder / "dslr_calibration_jpg", "dslr_images", taken, "THIN_PRISM_FISHEYE", TAKEN_SIZE, TAKEN.params
+            folder / "dslr_calibration_jpg", "dslr_images", taken, "THIN_PRISM_FISHEYE", TAKEN_SIZE, TAKEN_PARAMS
         )
     for index, pose in enumerate(poses):
         rays = pinhole_rays(grid(size), pinhole)

@@ -29,8 +29,8 @@ def shapes(outputs):
     return {name: [(tensor.shape, tensor.dtype) for tensor in value] for name, value in flat.items()}
 
 
-def as_close_as_plain(fp32, plain, forward, scenes, *, least_db=20):
-    """Assert that a pass gives VGGT's dictionary within 3 dB of the plain model's SQNR, and return the last.
+def as_close_as_plain(fp32, plain, forward, scenes, *, least_db=20, within_db=3):
+    """Assert that a pass gives VGGT's dictionary about as close to float32 as the plain model does; return the last.
 
     Two ways of rounding give poses, here of three frames or more, SQNRs up to 2 dB apart.
     """
@@ -38,7 +38,7 @@ def as_close_as_plain(fp32, plain, forward, scenes, *, least_db=20):
     for one, other in zip(got, expected, strict=True):
         assert shapes(one) == shapes(other)
     plain_db, got_db = sqnr_db(reference, expected), sqnr_db(reference, got)
-    assert all(got_db[name] >= plain_db[name] - 3 for name in plain_db), (plain_db, got_db)
+    assert all(got_db[name] >= plain_db[name] - within_db for name in plain_db), (plain_db, got_db)
     # That rule alone would pass if both were wrong.
     assert all(level >= least_db for level in plain_db.values()), plain_db
     return got[-1]

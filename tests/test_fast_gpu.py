@@ -89,7 +89,9 @@ def test_the_small_model_in_every_format_is_as_close_as_the_plain_one(tiny, name
     assert engine.kernels["engine"].startswith("fast") and "reference" not in engine.kernels[name]
     # Activations in float8 leave 23 dB of the poses, measured on a CPU.
     fp32, plain = ready(dequantized(model), "cuda"), ready(model, "cuda", PLAIN)
-    as_close_as_plain(fp32.run, plain.run, engine.run, scenes, least_db=15)
+    # Its points, through expm1, have 22 to 27 dB after one rounding or another (eight draws on a CPU).
+    within_db = 6 if name in ("fp8", "w4a8") else 3
+    as_close_as_plain(fp32.run, plain.run, engine.run, scenes, least_db=15, within_db=within_db)
 
 
 @pytest.mark.parametrize(("name", "settings"), [(None, None), *FORMATS[2:]])

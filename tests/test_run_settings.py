@@ -3,19 +3,27 @@
 import dataclasses
 
 import pytest
+import yaml
 from small_run import photos
-from workflow_project import Project
+from workflow_project import ROOT, Project
 
 from vggt_quant import cli, keys, machine
 from vggt_quant.engine import UnsupportedError
 from vggt_quant.inputs import prepare_model
 from vggt_quant.packing import make_checkpoint
 from vggt_quant.results import AccuracyResult, SpeedResult, read, write
-from vggt_quant.run_settings import Run
+from vggt_quant.run_settings import ATTENTIONS, ENGINES, Run
 from vggt_quant.speed import measure_speed
 from vggt_quant.variants import load_variants
 
 VARIANTS = load_variants()
+
+
+def test_the_workflow_knows_every_way_to_run():
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "variants.schema.yaml").read_text())
+    known = next(iter(schema["patternProperties"].values()))["properties"]["run"]["properties"]
+    assert list(known) == [field.name for field in dataclasses.fields(Run)]
+    assert known["engine"]["enum"] == list(ENGINES) and known["attention"]["enum"] == list(ATTENTIONS)
 
 
 @pytest.fixture(scope="module")

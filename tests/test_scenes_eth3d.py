@@ -11,12 +11,13 @@ import torch
 from eth3d_scene import (
     BALL_CENTER,
     BALL_RADIUS,
-    TAKEN,
+    TAKEN_PARAMS,
     TAKEN_SIZE,
     WALL_NORMAL,
     WALL_OFFSET,
     cast,
     color,
+    taken_camera,
     write_depth,
     write_scene,
 )
@@ -40,7 +41,7 @@ def image_rays(scene: Scene, index: int) -> Tensor:
 def taken_pixels(scene: Scene, index: int) -> Tensor:
     """Where each pixel of the image lies in the photo as taken, by pycolmap: [H, W, 2]."""
     rays = image_rays(scene, index)
-    pixels = TAKEN.img_from_cam(rays.reshape(-1, 3).numpy())
+    pixels = taken_camera().img_from_cam(rays.reshape(-1, 3).numpy())
     return torch.from_numpy(np.array(pixels)).reshape(*rays.shape[:2], 2)
 
 
@@ -100,7 +101,7 @@ def test_warped_depth_is_not_shifted_by_a_fraction_of_a_pixel(tmp_path: Path, tu
     # On a plane n.X = c the inverse depth is linear in the ray, so its mean error is the mean shift in pixels.
     normal = extrinsic[:, :3] @ WALL_NORMAL
     offset = WALL_OFFSET + normal @ extrinsic[:, 3]
-    shift = (1 / depth - 1 / expected)[wall].mean() * offset * TAKEN.params[0] / normal[:2].norm()
+    shift = (1 / depth - 1 / expected)[wall].mean() * offset * TAKEN_PARAMS[0] / normal[:2].norm()
     # Samples lie evenly around their pixels; a wrong convention gives 0.35 and more, a pose that is not used 1.
     assert abs(float(shift)) < 0.05
 

@@ -12,6 +12,8 @@ class PackedLinear(Humming, Int4):
 
     format = "humming_int4"
     product = "int4 by bfloat16"
+    multiple_of = 128
+    """Of fewer outputs its tuning makes no tile."""
     weights = "int4"
 
     def words(self) -> Tensor:
