@@ -122,10 +122,9 @@ def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     used = {layer.format: layer for layer in formats.packed_layers(model).values()}
     kernels = {name: layer.kernel(place) for name, layer in used.items()}
     kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
-    if run.compile:
-        compile_blocks(model)
-        kernels["engine"] = "plain, its blocks by torch.compile"
     engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
+    if run.compile:
+        return _compiled(engine)
     return _fast(engine) if device == "cuda" and run.engine == "fast" and dtype == "bfloat16" else engine
 
 
@@ -144,6 +143,22 @@ def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
     for block in model.aggregator.modules():
         if isinstance(block, Block):
             block.forward = functools.partial(forward, block)
+
+
+def _compiled(engine: Engine) -> Engine:
+    """The same engine with compiled blocks, replayed as a CUDA graph, lest Python's way to the kernels be timed.
+
+    Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass.
+    """
+    compile_blocks(engine.model)
+    name = "plain, its blocks by torch.compile"
+    if engine.settings.autocast:
+        return dataclasses.replace(engine, kernels=engine.kernels | {"engine": name})
+    from vggt_quant.fast.graph import MOST_TOKENS, GraphedPass
+
+    kernels = engine.kernels | {"engine": f"{name}, one CUDA graph up to {MOST_TOKENS} patch tokens"}
+    forward = GraphedPass(engine.model, engine.model.config.patch_size)
+    return dataclasses.replace(engine, kernels=kernels, forward=forward)
 
 
 def _fast(engine: Engine) -> Engine:
