@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from vggt_quant.geometry import matrix_to_quaternion
-from vggt_quant.synthetic.raycasting import Cameras, render
+from vggt_quant.synthetic.raycasting import Cameras, Rooms, render
 from vggt_quant.synthetic.rooms import Draw, sample
 
 PHOTOS = "dslr_images_undistorted"
@@ -67,7 +67,7 @@ def _draw_scene(folder: Path, seed: int, num_views: int, size: int) -> Path:
     if folder.exists() and not (folder / CALIBRATION / "points3D.txt").is_file():
         raise ValueError(f"{folder} is no drawn room and would be replaced; move it, or draw into another folder.")
     rooms, cameras = sample(1, num_views, Draw(seed), height=size, width=size)
-    views = {name: tensor[0] for name, tensor in render(rooms, cameras, size, size).items()}
+    views = _photograph(rooms, cameras, size)
     names = [f"view_{index:03d}.png" for index in range(num_views)]
     unfinished = folder.with_name(f"{folder.name}.incomplete")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -83,6 +83,15 @@ def _draw_scene(folder: Path, seed: int, num_views: int, size: int) -> Path:
         shutil.rmtree(folder)
     os.replace(unfinished, folder)
     return folder
+
+
+def _photograph(rooms: Rooms, cameras: Cameras, size: int) -> dict[str, Tensor]:
+    """What `render` gives of one room, view by view: many large ones at once leave the caches."""
+    views = [
+        render(rooms, Cameras(extrinsics=extrinsics, intrinsics=intrinsics), size, size)
+        for extrinsics, intrinsics in zip(cameras.extrinsics.split(1, 1), cameras.intrinsics.split(1, 1), strict=True)
+    ]
+    return {name: torch.cat([view[name][0] for view in views]) for name in views[0]}
 
 
 def _calibration(views: dict[str, Tensor], cameras: Cameras, names: list[str]) -> dict[str, list[str]]:
