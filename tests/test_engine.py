@@ -1,10 +1,12 @@
 """The engine: where a checkpoint runs and with which kernels, decided by rules that can be read off."""
 
+import sys
+
 import pytest
 import torch
 
 from vggt_quant import checkpoint, formats
-from vggt_quant.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device
+from vggt_quant.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device, unsupported
 from vggt_quant.inputs import prepare_model
 from vggt_quant.model.pretrained import load_pretrained, resolve
 from vggt_quant.packing import make_checkpoint
@@ -13,6 +15,7 @@ from vggt_quant.variants import load_variants
 
 VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
 ON_CPU = [name for name, variant in VARIANTS.items() if variant.method != "round_to_float8"]
+CUDA = torch.device("cuda")
 IMAGES = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
 
 
@@ -130,3 +133,40 @@ def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, ru
 def test_settings_that_cannot_be_run_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Run(**settings)
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_a_device_that_is_neither_cpu_nor_cuda_is_refused_with_the_cure(paths, device):
+    words = f"device is '{device}'; choose cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES"
+    with pytest.raises(ValueError, match=words):
+        open_checkpoint(paths["bf16"], device)
+    with pytest.raises(ValueError, match=words):
+        ready(checkpoint.load_packed(paths["bf16"]), device)
+
+
+def test_without_triton_a_gpu_runs_the_plain_modules_and_says_why(paths, monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    model = checkpoint.load_packed(paths["bf16"])
+    engine = ready(model, "cuda")
+    assert engine.forward is None and engine.kernels["engine"] == "plain: Triton is not installed"
+    with pytest.raises(UnsupportedError, match="float8 attention is not supported here: Triton is not installed"):
+        ready(model, "cuda", Run(attention="float8"))
+    with pytest.raises(UnsupportedError, match="torch.compile needs Triton on a GPU, which is not installed"):
+        ready(model, "cuda", Run(engine="plain", compile=True))
+
+
+@pytest.mark.parametrize("name", ["w8a16", "w4a16", "w8a8", "w4a8", "fp8"])
+def test_our_formats_need_triton_on_a_gpu_and_say_so(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert unsupported(name, CUDA) is None
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert unsupported(name, CUDA) == f"{name} needs Triton on a GPU, which is not installed"
+    assert unsupported(name, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("name", ["w8a8", "w4a8"])
+def test_integers_are_not_for_gpus_that_triton_multiplies_none_on(name, monkeypatch):
+    """Triton's compiler fails at the kernel for compute capability 7.5."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    assert f"{name} has no kernel for Tesla T4" in unsupported(name, CUDA)

@@ -33,7 +33,7 @@ class UnsupportedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Engine:
-    """A model ready to run."""
+    """A model ready to run, with the weights that it has now: the fast pass keeps what it makes of them."""
 
     model: VGGT
     device: torch.device
@@ -78,7 +78,9 @@ def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine
     Raises:
         UnsupportedError: One of its formats has no kernel on this device, or the device has no such way to run.
         CheckpointError: The file is damaged or foreign.
+        ValueError: `device` is neither cpu nor cuda.
     """
+    _check_device(device)
     if device not in run.devices:
         raise UnsupportedError(f"{run.way} runs on {', '.join(run.devices)} only, not on {device}.")
     layers = read_manifest(path)["layers"]
@@ -116,7 +118,13 @@ def moved_note(place: str, device: str) -> str | None:
 
 
 def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
-    """Wrap a loaded model."""
+    """Wrap a loaded model.
+
+    Raises:
+        UnsupportedError: The machine has no such way to run.
+        ValueError: `device` is neither cpu nor cuda.
+    """
+    _check_device(device)
     place = torch.device(device)
     dtype = str(model.aggregator.camera_token.dtype).removeprefix("torch.")
     used = {layer.format: layer for layer in formats.packed_layers(model).values()}
@@ -126,6 +134,12 @@ def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     if run.compile:
         return _compiled(engine)
     return _fast(engine) if device == "cuda" and run.engine == "fast" and dtype == "bfloat16" else engine
+
+
+def _check_device(device: str) -> None:
+    # Another GPU than the current one would get the kernels' launches on the wrong device.
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; choose cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES.")
 
 
 def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
@@ -149,7 +163,12 @@ def _compiled(engine: Engine) -> Engine:
     """The same engine with compiled blocks, replayed as a CUDA graph, lest Python's way to the kernels be timed.
 
     Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass.
+
+    Raises:
+        UnsupportedError: There is no Triton to compile for the GPU.
     """
+    if not formats.has_triton():
+        raise UnsupportedError("torch.compile needs Triton on a GPU, which is not installed.")
     compile_blocks(engine.model)
     name = "plain, its blocks by torch.compile"
     if engine.settings.autocast:
@@ -167,16 +186,25 @@ def _fast(engine: Engine) -> Engine:
     Raises:
         UnsupportedError: The settings ask for what only the fast pass has.
     """
-    # Here and not above: the kernels want Triton, which comes with PyTorch's CUDA builds only.
-    from vggt_quant import fast
-
-    reason = fast.unsupported(engine.model, engine.device, engine.settings.attention)
+    reason = _not_fast(engine)
     if reason and engine.settings.attention != "bfloat16":
         raise UnsupportedError(f"{engine.settings.attention} attention is not supported here: {reason}.")
     if reason:
         return dataclasses.replace(engine, kernels=engine.kernels | {"engine": f"plain: {reason}"})
+    from vggt_quant import fast
+
     forward, names = fast.prepare(engine.model, engine.device, engine.settings)
     return dataclasses.replace(engine, kernels=engine.kernels | names, forward=forward)
+
+
+def _not_fast(engine: Engine) -> str | None:
+    """Why there is no fast pass, or None."""
+    if not formats.has_triton():
+        return "Triton is not installed"
+    # Here and not above: the kernels want Triton, which comes with PyTorch's CUDA builds for Linux only.
+    from vggt_quant import fast
+
+    return fast.unsupported(engine.model, engine.device, engine.settings.attention)
 
 
 def _remark(dtype: str, device: str, run: Run) -> str:

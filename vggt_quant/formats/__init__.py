@@ -24,6 +24,7 @@ autocast, safetensors and `sum of bytes` truthful.
 """
 
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 
@@ -77,6 +78,11 @@ def check_tensors(tensors: dict[str, Tensor], expected: dict[str, tuple[torch.dt
         if tensor.dtype != (dtype or tensor.dtype) or tuple(tensor.shape) != shape:
             found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             raise ValueError(f"{name} is {found}, but should have {dtype or 'any dtype'} and {shape}.")
+
+
+def has_triton() -> bool:
+    """Whether there is Triton, which our kernels for GPUs are written in."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

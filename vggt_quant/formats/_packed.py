@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vggt_quant.formats import check_tensors, compute_dtype
+from vggt_quant.formats import check_tensors, compute_dtype, has_triton
 from vggt_quant.kernels import products
 from vggt_quant.kernels.operands import Kind, Operand
 
@@ -56,6 +56,13 @@ class PackedBase(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """Plain tensors by their names in the checkpoint."""
         return dict(self.named_buffers())
+
+    @classmethod
+    def unsupported(cls, device: torch.device) -> str | None:
+        """Why `device` cannot run it, or None."""
+        if device.type == "cuda" and not has_triton():
+            return f"{cls.format} needs Triton on a GPU, which is not installed"
+        return None
 
     def dequantized(self) -> Tensor:
         """float32 [N, K]."""

@@ -48,12 +48,12 @@ class PackedLinear(PackedBase):
         """float32 [N, K]."""
         return self.weight_packed.float() * self.weight_scale[:, None]
 
-    @staticmethod
-    def unsupported(device: torch.device) -> str | None:
+    @classmethod
+    def unsupported(cls, device: torch.device) -> str | None:
         """Why `device` cannot run it, or None."""
         if device.type == "cuda" and not products.has_float8(device):
             return f"fp8 is not supported on {torch.cuda.get_device_name(device)}; it needs compute capability 8.9"
-        return None
+        return super().unsupported(device)
 
     @staticmethod
     def kernel(device: torch.device) -> str:

@@ -24,6 +24,13 @@ class PackedLinear(Int4):
         """float8 where the device multiplies it, else int8."""
         return "float8" if products.has_float8(self.weight_packed.device) else "int8"
 
+    @classmethod
+    def unsupported(cls, device: torch.device) -> str | None:
+        """Why `device` cannot run it, or None."""
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            return f"w4a8 has no kernel for {torch.cuda.get_device_name(device)}; use w4a16 there"
+        return super().unsupported(device)
+
     @staticmethod
     def kernel(device: torch.device) -> str:
         """The kernel that runs on `device`."""

@@ -26,12 +26,12 @@ class PackedLinear(Int8):
         """Activations have zero points if the weights have."""
         return "int8" if self.weight_zero_point is None else "int8_asymmetric"
 
-    @staticmethod
-    def unsupported(device: torch.device) -> str | None:
+    @classmethod
+    def unsupported(cls, device: torch.device) -> str | None:
         """Why `device` cannot run it, or None."""
         if device.type == "cuda" and not (8, 0) <= torch.cuda.get_device_capability(device) < (10, 0):
             return f"w8a8 has no kernel for {torch.cuda.get_device_name(device)}; use fp8 there"
-        return None
+        return super().unsupported(device)
 
     @staticmethod
     def kernel(device: torch.device) -> str:
