@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from vggt_quant.policy import Policy, select
 pytest.importorskip("triton", reason="needs Triton")
 
 from vggt_quant import fast
+from vggt_quant.fast import attention
 from vggt_quant.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
 
 CPU = torch.device("cpu")
@@ -159,3 +161,45 @@ def test_widths_that_the_kernels_cannot_take_are_named(config, reason):
 
 def test_a_float32_model_is_not_for_the_fast_pass():
     assert fast.unsupported(VGGT(CONV), CPU) == "its weights are not bfloat16"
+
+
+@pytest.mark.parametrize(("heads", "reason"), [(4, None), (2, "heads are 128 wide, not 64"), (8, "32 wide")])
+def test_float8_attention_asks_for_heads_of_64_in_every_block(heads, reason):
+    """The vision transformer's heads may have another width than the aggregator's."""
+    config = dataclasses.replace(CONFIG, embed_dim=256, camera_head=None, depth_head=None, point_head=None)
+    config = dataclasses.replace(
+        config,
+        aggregator=dataclasses.replace(CONFIG.aggregator, num_heads=4),
+        patch_embed=dataclasses.replace(CONFIG.patch_embed, num_heads=heads),
+    )
+    model = VGGT(config).bfloat16()
+    assert fast.unsupported(model, CPU) is None
+    found = fast.unsupported(model, CPU, "float8")
+    assert (reason is None and found is None) or reason in found
+
+
+def test_a_model_of_two_types_is_not_for_the_fast_pass():
+    model = VGGT(CONV).bfloat16()
+    model.depth_head.float()
+    assert fast.unsupported(model, CPU) == "its weights are not bfloat16"
+
+
+@pytest.mark.parametrize(("major", "width", "name"), [
+    (9, 64, "cudnn"), (9, 128, "cudnn"), (9, 4, "torch sdpa"), (9, 12, "torch sdpa"), (10, 256, "torch sdpa"),
+    (8, 64, "torch sdpa"),
+])  # fmt: skip
+def test_cudnn_attends_to_heads_of_widths_that_it_takes(major, width, name, monkeypatch):
+    """It raises "No available kernel" at any other."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    assert attention.kernel(torch.device("cuda"), width) == name
+
+
+def test_a_flash_attention_built_for_another_torch_is_as_good_as_none(tmp_path, monkeypatch):
+    (tmp_path / "flash_attn").mkdir()
+    (tmp_path / "flash_attn" / "__init__.py").write_text("raise ImportError('undefined symbol')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("flash_attn", "flash_attn.cute"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert attention.kernel(torch.device("cuda"), 64) == "cudnn"

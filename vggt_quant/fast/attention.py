@@ -30,7 +30,8 @@ def kernel(device: torch.device, head_width: int) -> str:
     major, _ = torch.cuda.get_device_capability(device)
     if major == 9 and head_width in (64, 128) and _has_flash_attention_4():
         return "flash-attn-4"
-    return "cudnn" if major >= 9 else "torch sdpa"
+    # cuDNN's heads are multiples of 8, up to 128 wide.
+    return "cudnn" if major >= 9 and head_width % 8 == 0 and head_width <= 128 else "torch sdpa"
 
 
 def attend(device: torch.device, head_width: int, attention: str = "bfloat16", tokens: int = 0) -> Attend:
@@ -93,8 +94,12 @@ def _by_sageattention(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor
 
 
 def _has_flash_attention_4() -> bool:
-    # The older flash-attn has the same top package, and without either the search for the inner one raises.
-    return bool(importlib.util.find_spec("flash_attn") and importlib.util.find_spec("flash_attn.cute"))
+    # The older flash-attn has the same top package, and without either the search for the inner one raises. That search
+    # imports the older one, which fails where it was built for another PyTorch.
+    try:
+        return bool(importlib.util.find_spec("flash_attn") and importlib.util.find_spec("flash_attn.cute"))
+    except ImportError:
+        return False
 
 
 @functools.cache

@@ -28,7 +28,7 @@ STREAM_DTYPE = torch.bfloat16
 
 def unsupported(model: VGGT, device: torch.device, attention: str = "bfloat16") -> str | None:
     """Why the kernels cannot run this model with this attention there, or None."""
-    if model.aggregator.camera_token.dtype != torch.bfloat16:
+    if any(part.dtype != torch.bfloat16 for part in model.parameters() if part.is_floating_point()):
         return "its weights are not bfloat16"
     heads = model.config.aggregator.num_heads
     if not _are_powers_of_two(heads, model.aggregator.head_dim):
@@ -38,7 +38,15 @@ def unsupported(model: VGGT, device: torch.device, attention: str = "bfloat16") 
         return f"the {max(dense)} features of a dense head are no power of two"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         return f"{torch.cuda.get_device_name(device)} has no bfloat16"
-    return attentions.unsupported(device, model.aggregator.head_dim, attention)
+    reasons = (attentions.unsupported(device, width, attention) for width in _head_widths(model))
+    return next(filter(None, reasons), None)
+
+
+def _head_widths(model: VGGT) -> tuple[int, ...]:
+    """Of the aggregator's blocks, and of the vision transformer's where there is one."""
+    embed = model.config.patch_embed
+    own = (model.config.embed_dim // embed.num_heads,) if embed.type == "dinov2" else ()
+    return (model.aggregator.head_dim, *own)
 
 
 def _are_powers_of_two(*numbers: int) -> bool:
@@ -53,11 +61,14 @@ class FastForward:
         self.model, self.device, self.tables = model, device, TableCache()
         # Kept, because cuBLAS keeps 32 MiB for each stream that it has ever worked on.
         self.side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        run = attentions.attend(device, aggregator.head_dim, settings.attention, settings.attention_tokens)
-        self.frame_blocks = [FastBlock(block, run) for block in aggregator.frame_blocks]
-        self.global_blocks = [FastBlock(block, run) for block in aggregator.global_blocks]
+        runs = [
+            attentions.attend(device, width, settings.attention, settings.attention_tokens)
+            for width in _head_widths(model)
+        ]
+        self.frame_blocks = [FastBlock(block, runs[0]) for block in aggregator.frame_blocks]
+        self.global_blocks = [FastBlock(block, runs[0]) for block in aggregator.global_blocks]
         embed = aggregator.patch_embed
-        self.vit_blocks = [FastBlock(block, run) for block in getattr(embed, "blocks", ())]
+        self.vit_blocks = [FastBlock(block, runs[-1]) for block in getattr(embed, "blocks", ())]
         self.camera_head = model.camera_head and FastCameraHead(model.camera_head)
         self.dense_heads = {}
         for name, values, config in (
