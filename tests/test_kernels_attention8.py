@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_cases import generator, on_both
+from kernel_cases import INTERPRETED, generator, on_both
 from torch.nn.functional import scaled_dot_product_attention
 
 from vggt_quant.rounding import sqnr_db
@@ -11,6 +11,7 @@ pytest.importorskip("triton", reason="needs Triton")
 
 from vggt_quant.fast import attention
 from vggt_quant.kernels import attention8
+from vggt_quant.kernels.reference import FLOAT8
 
 E = 64
 CASES = on_both([(1, 2), (5, 1), (130, 2), (300, 1)], [(1, 2), (5, 16), (130, 16), (4650, 16), (9300, 2)])
@@ -98,3 +99,20 @@ def test_a_query_key_or_value_that_is_no_number_spoils_its_head(device, part):
     assert got[:, 0].isfinite().all()
     spoilt = got[5, 1] if part == 0 else got[:, 1].amax(-1)
     assert not spoilt.isfinite().any()
+
+
+@INTERPRETED
+def test_values_of_millions_of_tokens_lie_where_they_belong():
+    """2.2 million tokens, 2,340 images of 350x518: one block of them, whose last lines begin beyond 2^31 values."""
+    num_heads, padded = 16, 17_000 * attention8.KEYS
+    lines = num_heads * E
+    assert (lines - 1) * padded > 2**31
+    # The end of a longer piece: places cut to 32 bits would lie before it. Pages that nobody touches take no memory.
+    v_out = torch.empty(2**31 + lines * padded, dtype=torch.uint8)[2**31 :].view(FLOAT8)
+    q_out, k_out = (torch.empty(lines * padded, dtype=FLOAT8) for _ in range(2))
+    qkv = torch.ones(1, 3 * lines, dtype=torch.bfloat16)
+    attention8._pack[(1, num_heads)](
+        qkv, torch.zeros(lines), torch.ones(num_heads), q_out, k_out, v_out, torch.zeros(num_heads), 1, padded,
+        qkv.stride(0), H=num_heads, E=E, TOKENS=attention8.KEYS,
+    )  # fmt: skip
+    assert v_out[(lines - 1) * padded].float() == 1

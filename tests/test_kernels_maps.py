@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_cases import generator, on_both, worst_rounding, worst_row_error
+from kernel_cases import INTERPRETED, generator, on_both, worst_rounding, worst_row_error
 
 from vggt_quant.kernels import reference
 from vggt_quant.model import dpt_head
@@ -102,3 +102,15 @@ def test_what_is_not_a_number_stays_so(device):
     for output in (values[..., 0], confidence):
         assert not output[0, 1, 2].isfinite() and output.isfinite().sum() == 11
     assert not maps.resize(x, (6, 8))[..., 5].isfinite().all()
+
+
+@INTERPRETED
+def test_maps_whose_channels_are_not_innermost_are_refused():
+    """They would be read as if they were."""
+    x = random_map(1, 4, 5, 32, device="cpu", dtype=torch.bfloat16)
+    other, ones = x.permute(0, 2, 1, 3), torch.ones(2, 32)
+    values, confidence = torch.zeros(1, 5, 4, 1), torch.zeros(1, 5, 4)
+    with pytest.raises(AssertionError):
+        maps.finish(x.permute(0, 2, 1, 3).contiguous(), None, relu=False, first=other)
+    with pytest.raises(AssertionError):
+        maps.dense_output(other, ones[0], ones, ones[:, 0].contiguous(), "exp", values, confidence)

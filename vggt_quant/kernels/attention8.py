@@ -64,7 +64,9 @@ def _pack(
     tl.atomic_max(k_longest + head, tl.sqrt(tl.max(tl.sum(k * k, 1), 0)))
     tl.store(k_out + out, cast.to_float8(k))
     v = tl.load(row + 2 * H * E, inside, 0.0).to(tl.float32) / tl.load(v_scale + head)
-    place = (head * E + tl.arange(0, E)[:, None]) * padded + tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)[None, :]
+    # From 2.1 million tokens on, the values' places do not fit into 32 bits.
+    line = (head * E + tl.arange(0, E)[:, None]).to(tl.int64)
+    place = line * padded + tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)[None, :]
     tl.store(v_out + place, tl.trans(cast.to_float8(v)))
 
 

@@ -80,7 +80,8 @@ def finish(
     x_FHWC: Tensor, bias_C: Tensor | None, *, relu: bool, first: Tensor | None = None, second: Tensor | None = None
 ) -> Tensor:
     """X + bias + first + second, then perhaps ReLU, written over `x_FHWC`, which is returned."""
-    assert x_FHWC.is_contiguous(), x_FHWC.stride()
+    parts = [part for part in (x_FHWC, first, second) if part is not None]
+    assert all(part.is_contiguous() for part in parts), [part.stride() for part in parts]
     total, block = x_FHWC.numel(), 2048
     _finish[(triton.cdiv(total, block),)](
         x_FHWC, bias_C, first, second, x_FHWC, total, RELU=relu, C=x_FHWC.shape[-1], BLOCK=block, num_warps=8
@@ -132,7 +133,8 @@ def dense_output(
         confidence_FHW: where the confidences go, float32.
     """
     outputs, pixels, block = weight_OC.shape[0], confidence_FHW.numel(), 128
-    assert values_FHWV.is_contiguous() and confidence_FHW.is_contiguous()
+    parts = (x_FHWC, values_FHWV, confidence_FHW)
+    assert all(part.is_contiguous() for part in parts), [part.stride() for part in parts]
     _dense_output[(triton.cdiv(pixels, block),)](
         x_FHWC, inner_bias_C, weight_OC, bias_O, values_FHWV, confidence_FHW, pixels, C=x_FHWC.shape[-1],
         OUTPUTS=outputs, KIND=activation, BLOCK=block, num_warps=4,
