@@ -3,8 +3,8 @@
 Usage: compile_kernels.py CAPABILITY      e.g. 90 for Hopper
 
 The launchers run as they are, with tensors of the CPU; a driver that only knows its target stands in for the GPU's, and
-each launch ends behind the compilation. Prints a line per compiled kernel: its name, and the bytes of registers that it
-spills.
+each launch ends behind the compilation. Prints a line per compiled kernel: its name, the bytes of registers that it
+spills, and the bytes of shared memory that a program takes.
 """
 
 import re
@@ -41,7 +41,7 @@ def compile_only(self, *args, grid, warmup, **kwargs):
     kernel = launch(self, *args, grid=grid, warmup=True, **kwargs)
     if kernel.hash not in seen:
         seen.add(kernel.hash)
-        print(self.__name__, spilled_bytes(kernel.asm["cubin"]), flush=True)
+        print(self.__name__, spilled_bytes(kernel.asm["cubin"]), kernel.metadata.shared, flush=True)
 
 
 def spilled_bytes(binary):
@@ -58,6 +58,7 @@ seen = set()
 driver.set_active(Driver())
 launch, jit.JITFunction.run = jit.JITFunction.run, compile_only
 gemm.has_tma = lambda device, row_bytes: CAPABILITY >= 90 and row_bytes % 16 == 0
+gemm.has_little_memory = lambda device: CAPABILITY >= 120
 
 
 def compile_rows():

@@ -130,6 +130,7 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
     assert b.zero_N is None or a.total_M is not None, "zero points of the weight need totals of the activations"
     programs = _multiprocessors(device)
     tile = tile or choose_tile(m, n, k, programs, zero_points=a.zero_M is not None)
+    stages = min(tile.stages, 2) if has_little_memory(device) else tile.stages
     tma = has_tma(device, k * a_MK.element_size())
     out_MN = a_MK.new_empty(m, n, dtype=torch.bfloat16)
     _gemm[(min(triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n), programs),)](
@@ -138,7 +139,7 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
         out_MN, a.scale_M, a.zero_M, None if b.zero_N is None else a.total_M, b.scale_N, b.zero_N,
         None if a.zero_M is None else b.sum_N, b.bias_N, m, n, k, TILE_M=tile.m, TILE_N=tile.n, TILE_K=tile.k,
         BAND=BAND, HALVES=tile.halves, TMA=tma, ACC=tl.int32 if a_MK.dtype == torch.int8 else tl.float32,
-        PROGRAMS=programs, num_stages=tile.stages, num_warps=tile.warps,
+        PROGRAMS=programs, num_stages=stages, num_warps=tile.warps,
     )  # fmt: skip
     return out_MN
 
@@ -146,6 +147,11 @@ def gemm(a: Rows, b: Weight, tile: Tile | None = None) -> Tensor:
 def has_tma(device: torch.device, row_bytes: int) -> bool:
     """Whether the GPU has a tensor memory accelerator, which takes rows of multiples of 16 bytes."""
     return device.type == "cuda" and row_bytes % 16 == 0 and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def has_little_memory(device: torch.device) -> bool:
+    """Whether the stages of a tile and its epilogue do not fit into the 99 KB that a program has: GeForce Blackwell."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (12, 0)
 
 
 def choose_tile(m: int, n: int, k: int, multiprocessors: int, *, zero_points: bool) -> Tile:
