@@ -143,7 +143,7 @@ def _check_device(device: str) -> None:
 
 
 def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
-    """Run every block of the transformer through one compiled function that takes the block as an argument.
+    """Run every block of the transformer, for good, through one compiled function that takes the block as an argument.
 
     Blocks of a kind then share its code: three compilations (image, frame and global blocks) for each number of images.
     Compiled one by one, each of the 72 blocks would add its own code to those that every call has to look through.

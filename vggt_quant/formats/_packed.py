@@ -87,7 +87,7 @@ class PackedBase(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., K] -> [..., N] in the type of `x` (autocast's under autocast)."""
+        """[..., K] -> [..., N] in the type of `x` (autocast's under autocast); 8-bit arithmetic passes no gradient."""
         dtype = compute_dtype(x)
         rows_MK = x.to(dtype).reshape(-1, self.in_features)
         out_MN = self.multiply(products.quantize_rows(rows_MK, self.operand))
