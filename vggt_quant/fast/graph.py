@@ -44,9 +44,10 @@ class GraphedPass:
         with torch.cuda.stream(self.stream):
             # Libraries choose kernels and compile at a first call, which a capture does not allow; bad images end here.
             self.run(images_S3HW)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            outputs = self.run(images)
+            # Inside, so that the caller's stream is back behind a capture that failed, too.
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self.stream):
+                outputs = self.run(images)
         torch.cuda.current_stream().wait_stream(self.stream)
         self.shape, self.graph, self.images, self.outputs = images_S3HW.shape, graph, images, outputs
 
