@@ -88,6 +88,23 @@ def test_ctrl_c_lets_the_child_put_its_things_in_order(tmp_path):
     assert (tmp_path / "tidy").exists()
 
 
+def test_a_job_that_was_interrupted_says_so_whatever_its_worker_makes_of_it(tmp_path):
+    """A library that swallows a Ctrl-C, or turns it into exit code 1, must not let the next job start."""
+    calm = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import time; time.sleep(2)"
+    parent = (
+        "import sys; from pathlib import Path; from vggt_quant import jobs\n"
+        f"jobs.sys.executable = {str(tmp_path / 'python')!r}\n"
+        "sys.exit(jobs.supervise('speed', 'bf16', Path('s.json'), [], needs_gpu=False)[0])"
+    )
+    (tmp_path / "python").write_text(f"#!{sys.executable}\n{calm}\n")
+    (tmp_path / "python").chmod(0o755)
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, start_new_session=True)
+    time.sleep(1.2)  # until the worker is calm
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 128 + signal.SIGINT
+    assert read(Status, tmp_path / "s.json").error.message == "killed by signal 2 (SIGINT)"
+
+
 def test_a_supervised_job_writes_result_and_status(tmp_path):
     job = start("model", "--model", "nano-random", "--out", tmp_path / "model.json", "--status", tmp_path / "s.json")
     job.communicate()

@@ -72,6 +72,23 @@ def test_the_interval_of_a_median_holds_it_as_often_as_it_says():
     assert median_interval([1.0] * 5) is None
 
 
+def test_a_capacity_far_beyond_what_was_run_is_a_bound(tmp_path):
+    """1.32 + 0.05 n GiB from at most 20 images: 133 fit into 8 GiB, and what 16 GiB hold is not known."""
+    wanted = write_sweeps(tmp_path, [sweep("int8", (8, 4.5, 0.15), (1.32, 0.05), numbers=[1, 20])], [])
+    text = speed_summary.summary(speed_report.gather(tmp_path, wanted, "", [1, 20], (350, 518)))
+    assert text.split("80 GiB")[1].splitlines()[2].split()[-4:] == ["~133", ">200", ">200", ">200"]
+    assert "> where that is beyond 10 times the images that were run" in text
+
+
+@pytest.mark.parametrize(("median", "end", "shown"), [(13.46, 13.48, "13.5 ±0.1"), (9.997, 10.06, "10.0 ±0.1")])
+def test_an_interval_is_never_shown_too_narrow_and_in_the_digits_of_its_median(median, end, shown, tmp_path):
+    one = sweep("bf16", (9, 5, 0.16), (2.4, 0.05), numbers=[1])
+    timed = {"latency_ms_median": median, "latency_ms_low": median, "latency_ms_high": end}
+    one = dataclasses.replace(one, sizes=[dataclasses.replace(one.sizes[0], **timed)])
+    text = speed_summary.summary(speed_report.gather(tmp_path, write_sweeps(tmp_path, [one], []), "", [1], (350, 518)))
+    assert f"bf16   {shown}" in text
+
+
 @pytest.fixture
 def table(tmp_path):
     """Two runs: the second is slower as a whole, and timed one variant and the baseline again."""
@@ -123,11 +140,11 @@ def test_the_text_says_everything_within_the_page(table, tmp_path):
     for words in (
         "random weights, images of 350 x 518",
         "torch 2.11.0, CUDA 13.0, driver 580.65.06, triton 3.6.0",
-        "34.2 ±0.3",  # time
+        "34.2 ±0.4",  # time; the interval of 0.34 is rounded up
         "1.11x ",  # speedup
         "1.00x~",  # near
         "31.0 pose_enc",  # the lowest SQNR
-        "absent failed: not measured yet",
+        "\nabsent: not measured yet",
         "fp32: out of memory at 50 images: OutOfMemoryError: CUDA out of memory",
         f"[2] {SECOND}, bf16: 28.3, ",
     ):
@@ -175,10 +192,47 @@ def test_a_table_is_drawn_again_anywhere_from_the_results_alone(tmp_path, capsys
     assert cli.main(["speed", "--redraw", str(tmp_path)]) == 0
     table = read(SpeedTable, tmp_path / "speed_table.json")
     assert [row.variant for row in table.rows] == ["bf16", "int8_symmetric"]
-    assert table.num_images == NUM_IMAGES and table.label == "random weights (seed 0)"
+    assert table.num_images == NUM_IMAGES and table.label == "tiny, random weights (seed 0)"
     assert "1.11x" in capsys.readouterr().out
+    assert cli.main(["speed", "--redraw", str(tmp_path), "--methods", "fp8"]) == 2
+    assert "has no result of fp8; there are bf16, int8_symmetric." in capsys.readouterr().err
+    (tmp_path / "sweeps" / "own.json").write_text("{")
+    assert cli.main(["speed", "--redraw", str(tmp_path)]) == 2
+    assert "own.json is not a SweepResult" in capsys.readouterr().err
+    write_sweeps(tmp_path, [sweep("own", (8, 4.5, 0.15), (1.3, 0.05))], [])
+    assert cli.main(["speed", "--redraw", str(tmp_path)]) == 0
+    assert "\nown            1.12x" in capsys.readouterr().out  # though no variants file here knows it
+    (tmp_path / "inputs" / "model.json").unlink()
+    assert cli.main(["speed", "--redraw", str(tmp_path)]) == 2
+    assert "model.json, which says what the weights are" in capsys.readouterr().err
     assert cli.main(["speed", "--redraw", str(tmp_path / "nowhere")]) == 2
-    assert "has results for 0 image sizes" in capsys.readouterr().err
+    assert "There is no result in" in capsys.readouterr().err
+
+
+def test_the_baselines_row_is_its_fullest_run(tmp_path):
+    """A later piece of the table timed fewer sizes, and bf16 on those."""
+    first, later = (
+        sweep("bf16", (9, 5, 0.16), (2.4, 0.05), started=started, numbers=numbers)
+        for started, numbers in ((FIRST, NUM_IMAGES), (SECOND, [5]))
+    )
+    pieces = [sweep("fp8", (8, 4, 0.1), (1, 0.1)), sweep("peer", (80, 4, 0.1), (1, 0.1), started=SECOND, numbers=[5])]
+    write_sweeps(tmp_path, [*pieces, later], [first, later])
+    write(sample_results.RANDOM_MODEL, tmp_path / "inputs" / "model.json")
+    made = speed_report.collect(tmp_path, ["bf16", "fp8", "peer"])
+    assert [cell.num_images for cell in made.rows[0].cells] == NUM_IMAGES
+    assert made.rows[2].cells[0].speedup_vs_bf16 == pytest.approx(38 / 102.5)
+
+
+def test_what_the_rows_cannot_say_is_a_remark(tmp_path):
+    wanted = write_sweeps(tmp_path, [sweep("own", (8, 4, 0.1), (1, 0.1))], [])
+    other = sample_results.provenance("cpu")
+    here = dataclasses.replace(sweep("there", (8, 4, 0.1), (1, 0.1)), provenance=other)
+    wanted |= write_sweeps(tmp_path, [here], [])
+    text = speed_summary.summary(speed_report.gather(tmp_path, wanted, "random weights", NUM_IMAGES, (350, 518)))
+    assert "No speedup of own, there: there is no bf16 of the same run." in text
+    assert "Of random weights, SQNR says that the arithmetic is right, not how good a method is." in text
+    assert f"H100 80GB HBM3 and {other.device_name}" in text.splitlines()[1] and "CPU threads" in text
+    assert "loading and some 0.5 GiB of the driver's not counted" in text
 
 
 def test_the_picture_is_drawn_also_of_nothing(table, tmp_path):
@@ -187,5 +241,5 @@ def test_the_picture_is_drawn_also_of_nothing(table, tmp_path):
         assert picture.width > 2000
     rows = [row for row in table.rows if row.variant == "absent"]
     empty = dataclasses.replace(table, rows=rows, baselines=[])
-    assert "absent failed" in speed_report.write_table(empty, tmp_path / "empty")
+    assert "absent: not measured" in speed_report.write_table(empty, tmp_path / "empty")
     assert (tmp_path / "empty" / "speed_table.png").is_file()

@@ -1,5 +1,6 @@
 """`vggt-quant speed` for many variants, with real processes and the nano model: what it measures, how it goes on."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 import torch
 from processes import COMMAND, words_of, worker_of
 
-from vggt_quant import arguments, random_photos, speed_table
+from vggt_quant import arguments, random_photos, speed_flags, speed_folder, speed_table
 from vggt_quant.results import ModelResult, read, write
 from vggt_quant.speed_results import SpeedTable, SweepResult
 
@@ -67,6 +68,43 @@ def test_what_the_device_lacks_is_a_row_with_its_reason(made):
     assert (row.outcome, row.error.message) == ("unsupported", "TF32 runs on cuda only, not on cpu.")
 
 
+def test_another_model_or_image_size_is_refused_and_loses_nothing(made, tmp_path):
+    folder, _ = made
+    before = times(folder)
+    for more, said in (
+        (["--image-size", "56x56"], "nano-random at 56x56"),
+        (["--model", "nano-random:1"], "random:1 at"),
+    ):
+        with pytest.raises(ValueError, match=f"holds a table of nano-random at 56x84; .*{said}"):
+            run(folder, *more)
+    assert times(folder) == before
+
+
+def test_one_command_at_a_time_works_in_a_folder(made):
+    folder, _ = made
+    with speed_folder.sole_run(folder), pytest.raises(ValueError, match=f"is at work in {folder}: wait for its end"):
+        run(folder)
+
+
+def test_a_replaced_result_of_other_settings_is_kept(made, tmp_path):
+    kept = read(SweepResult, made[0] / "sweeps" / "bf16.json")
+    write(kept, tmp_path / "sweeps" / "bf16.json")
+    speed_folder.keep_earlier(tmp_path, "bf16", kept.key)
+    assert not (tmp_path / "earlier").exists()
+    speed_folder.keep_earlier(tmp_path, "bf16", "another")
+    (path,) = (tmp_path / "earlier").iterdir()
+    assert read(SweepResult, path) == kept
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="x: Not a directory; see that --output-dir .* can be written to"):
+        speed_table.command(arguments.parser().parse_args(words(tmp_path / "file" / "x")))
+    full = pytest.raises(ValueError, match="full: No space left on device; see that --output-dir")
+    with full, speed_folder.sole_run(tmp_path / "full"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_second_call_measures_nothing(made):
     folder, table = made
     before, begun = times(folder), time.perf_counter()
@@ -107,7 +145,7 @@ def test_other_settings_and_failures_are_measured_again_and_damage_is_no_result(
 
 
 @pytest.mark.parametrize(
-    "more", [["--num-images", "1,2"], ["--repeats", "7"], ["--image-size", "56x56"], ["--memory-limit-mb", "9000"]]
+    "more", [["--num-images", "1,2,3"], ["--repeats", "7"], ["--image-size", "56x56"], ["--memory-limit-mb", "9000"]]
 )
 def test_whatever_is_asked_for_is_in_the_key(made, more):
     folder, _ = made
@@ -140,7 +178,7 @@ def test_a_command_or_a_job_that_is_ended_loses_nothing_and_the_next_call_goes_o
         process.terminate()
         said = process.communicate()[0]
     assert process.returncode == 128 + signal.SIGTERM
-    assert "int8_symmetric failed: not measured yet" in said and "the same command goes on from here" in said
+    assert "int8_symmetric: not measured yet" in said and "the same command goes on from here" in said
     assert read(SweepResult, folder / "sweeps" / "bf16.json").outcome == "ok"
     with start(folder) as process:
         os.kill(job_of(process, "speed", "int8_symmetric"), signal.SIGKILL)
@@ -190,12 +228,61 @@ def test_more_images_than_there_are_photos_are_refused(made, tmp_path):
             ["--model", "nano-random", "--output-dir", "x", "--image-size", "50x84"],
             "this model takes multiples of 14",
         ),
+        (
+            ["--model", "nano-random", "--output-dir", "x", "--num-images", "100000000"],
+            "100000000 of 350x518 are .* GB of images alone",
+        ),
     ],
 )
 def test_flags_that_do_not_go_together_are_a_sentence(tmp_path, monkeypatch, more, sentence):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=sentence):
         speed_table.command(arguments.parser().parse_args(["speed", "--device", "cpu", *more]))
+
+
+TABLE = ["--model", "nano-random", "--output-dir", "x"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ([*TABLE, "--images", "y", "--out", "z"], "^--images, --out would have no effect with --output-dir"),
+        (["--redraw", "x", "--num-images", "1"], "^--num-images would have no effect with --redraw"),
+        (["--packed", "x", "--methods", "bf16"], "^--methods would have no effect with --packed"),
+        (["--packed", "x", "--repeats", "2"], "^--repeats would have no effect without --num-images"),
+        ([*TABLE, "--methods", ","], "^--methods names no variant"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(more, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        speed_flags.check(arguments.parser().parse_args(["speed", *more]))
+
+
+def plan_of(*more):
+    return speed_table.make_plan(arguments.parser().parse_args(["speed", "--device", "cpu", *TABLE, *more]))
+
+
+def test_outputs_are_compared_where_they_are_asked_for():
+    assert plan_of().compared == [1, 5]
+    assert plan_of("--num-images", "2,5").compared == [5]
+    assert plan_of("--compare-at", "none").compared == []
+    with pytest.raises(ValueError, match="^--compare-at 3 is none of --num-images 1,2"):
+        plan_of("--num-images", "1,2", "--compare-at", "3")
+
+
+@pytest.mark.parametrize("model", ["vggt-1b", "facebook/VGGT-1B", "vggt-1b-random"])
+def test_random_weights_come_in_the_sizes_of_a_model_however_it_is_called(model):
+    assert plan_of("--random-weights", "--model", model).model == "vggt-1b-random"
+
+
+def test_a_variant_that_cannot_be_is_named(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("../odd: {method: cast}")
+    with pytest.raises(ValueError, match="Variant '../odd' gives files their name"):
+        plan_of("--variants", str(file))
+    file.write_text("broken: {method: round_to_nearest, config: {format: w3a3}}")
+    with pytest.raises(ValueError, match="^Variant broken: .*w3a3"):
+        run(tmp_path / "o", "--variants", str(file), "--methods", "broken")
 
 
 def test_random_photos_are_smooth_and_the_first_are_always_the_same():

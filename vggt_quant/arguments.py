@@ -30,14 +30,19 @@ def parser() -> argparse.ArgumentParser:
 
 def positive(text: str) -> int:
     """A whole number from 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
 def counts(text: str) -> list[int]:
-    """Whole numbers from 1 separated by commas; none for `none`."""
-    return [] if text == "none" else [positive(part) for part in text.split(",")]
+    """Whole numbers from 1 separated by commas."""
+    return [positive(part.strip()) for part in text.split(",")]
+
+
+def counts_or_none(text: str) -> list[int]:
+    """Likewise; an empty list for `none`."""
+    return [] if text == "none" else counts(text)
 
 
 def height_and_width(text: str) -> tuple[int, int]:
@@ -151,10 +156,10 @@ def _speed(commands: argparse._SubParsersAction) -> None:
     table.add_argument(
         "--image-size", type=height_and_width, default=(350, 518), help="HEIGHTxWIDTH (default: 350x518)"
     )
-    text = "measure nothing: draw the table again from the results in this folder, of whatever machine"
+    text = "measure nothing: draw the table again from all results in this folder, of whatever machine"
     table.add_argument("--redraw", type=Path, metavar="OUTPUT_DIR", help=text)
-    text = "numbers of images at which outputs are held against strict fp32, or none (default: 1,5)"
-    table.add_argument("--compare-at", type=counts, help=text)
+    text = "which of --num-images are also held against strict fp32, output by output, or none (default: 1,5)"
+    table.add_argument("--compare-at", type=counts_or_none, help=text)
     table.add_argument("--cache", type=Path, help="keeps checkpoints and fp32 outputs (default: OUTPUT_DIR/cache)")
 
 

@@ -5,7 +5,6 @@ a memory limit ends it without a word, the parent writes that. Exit codes: 0 don
 reason), 2 a mistake of the user's (one sentence), 1 any other failure, 128 + n killed by signal n.
 """
 
-import contextlib
 import errno
 import os
 import signal
@@ -58,7 +57,9 @@ def supervise(
     status.unlink(missing_ok=True)
     with gpus.lease() if needs_gpu else nullcontext() as gpu:
         environment = {**os.environ, WORKER: "1", **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
-        code = run_child([sys.executable, "-P", "-m", "vggt_quant", *words], environment)
+        code, is_interrupted = _run([sys.executable, "-P", "-m", "vggt_quant", *words], environment)
+    if is_interrupted:
+        code = -signal.SIGINT  # whatever the worker made of it: some libraries turn a Ctrl-C into exit code 1 or into 0
     error = _reported(status) if code > 0 else None
     if code and not error:
         error = _killed(stage, -code, limit_mb) if code < 0 else _silent(stage, code, limit_mb)
@@ -73,15 +74,23 @@ def run_child(command: list[str], environment: dict[str, str] | None = None) -> 
     A SIGTERM to this process is handed on to the child. After Ctrl-C, which the terminal sends to both, the child may
     put its things in order. Files that were made inheritable (a GPU's lock) stay open in the child.
     """
+    return _run(command, environment)[0]
+
+
+def _run(command: list[str], environment: dict[str, str] | None) -> tuple[int, bool]:
+    """The exit code, and whether Ctrl-C was pressed meanwhile."""
+    is_interrupted = False
     with subprocess.Popen(command, env=environment, close_fds=False) as child:
         before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         try:
             while child.returncode is None:
-                with contextlib.suppress(KeyboardInterrupt):
+                try:
                     child.wait()
+                except KeyboardInterrupt:
+                    is_interrupted = True
         finally:
             signal.signal(signal.SIGTERM, before)
-    return child.returncode
+    return child.returncode, is_interrupted
 
 
 def work(

@@ -133,7 +133,7 @@ def format_number(value: float | None) -> str:
     """Three digits, without an exponent between 0.001 and a million."""
     if value is None:
         return "-"
-    size = abs(value)
+    size = abs(float(f"{value:.3g}"))  # 9.997 is 10.0, not 10.00
     if size >= 100:
         return f"{value:.0f}" if size < 1e6 else f"{value:.1e}"
     if size >= 10:

@@ -5,6 +5,7 @@ from pathlib import Path
 from vggt_quant import growth, roofline, speed_figures, speed_summary
 from vggt_quant.machine import now
 from vggt_quant.results import Error, ModelResult, read, write
+from vggt_quant.speed_folder import baseline_path, find, sweep_path
 from vggt_quant.speed_results import Cell, SizeResult, SpeedRow, SpeedTable, SweepResult
 from vggt_quant.typed_json import write_text
 
@@ -12,22 +13,9 @@ MEMORIES_GIB = (8, 16, 24, 80)
 """Memories of GPUs that people have."""
 
 
-def sweep_path(folder: Path, variant: str) -> Path:
-    """Where a variant's result lies."""
-    return folder / "sweeps" / f"{variant}.json"
-
-
-def baseline_path(folder: Path, started: str) -> Path:
-    """Where the baseline lies that was measured in the run of this time."""
-    return folder / "baselines" / f"{started.replace(':', '')}.json"
-
-
-def find(path: Path) -> SweepResult | None:
-    """A result; None where there is none, or one of another version."""
-    try:
-        return read(SweepResult, path)
-    except (FileNotFoundError, ValueError):
-        return None
+def label_of(model: ModelResult) -> str:
+    """What the weights are, and in the sizes of which model if they are random."""
+    return f"{model.name.partition('-random')[0]}, {model.label}" if model.random_weights else model.label
 
 
 def gather(
@@ -44,19 +32,45 @@ def gather(
     """
     sweeps = {name: sweep for name in wanted if (sweep := find(sweep_path(folder, name)))}
     sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.key == wanted[name]}
+    return _table(folder, list(wanted), sweeps, label, num_images, image_size)
+
+
+def _table(
+    folder: Path,
+    names: list[str],
+    sweeps: dict[str, SweepResult],
+    label: str,
+    num_images: list[int],
+    image_size: tuple[int, ...],
+) -> SpeedTable:
     runs = {sweep.started for sweep in sweeps.values() if sweep.started}
     found = {started: find(baseline_path(folder, started)) for started in sorted(runs)}
     baselines = {started: sweep for started, sweep in found.items() if sweep and sweep.outcome == "ok"}
-    devices = [sweep.provenance.device_name for sweep in sweeps.values() if sweep.provenance]
+    devices = dict.fromkeys(sweep.provenance.device_name for sweep in sweeps.values() if sweep.provenance)
     return SpeedTable(
         label=label,
         image_size=list(image_size),
         num_images=list(num_images),
-        device=devices[0] if devices else "nothing measured",
-        rows=[_row(name, sweeps.get(name), baselines) for name in wanted],
+        device=" and ".join(devices) or "nothing measured",
+        rows=[_row(name, sweeps.get(name), baselines) for name in names],
         baselines=list(baselines.values()),
         created=now(),
     )
+
+
+def names_in(folder: Path, asked: list[str], order: list[str]) -> list[str]:
+    """The variants that have a result in the folder: those asked for and the first of `order`, or else all.
+
+    Raises:
+        ValueError: One that is asked for has none, or there is none at all.
+    """
+    there = sorted(path.stem for path in (folder / "sweeps").glob("*.json"))
+    if not there:
+        raise ValueError(f"There is no result in {folder / 'sweeps'}; give the --output-dir of a `vggt-quant speed`.")
+    if absent := [name for name in asked if name not in there]:
+        raise ValueError(f"{folder / 'sweeps'} has no result of {', '.join(absent)}; there are {', '.join(there)}.")
+    wanted = [*order[:1], *asked] if asked else [*order, *there]
+    return [name for name in dict.fromkeys(wanted) if name in there]
 
 
 def collect(folder: Path, names: list[str]) -> SpeedTable:
@@ -64,20 +78,32 @@ def collect(folder: Path, names: list[str]) -> SpeedTable:
 
     Args:
         folder: The output folder of `vggt-quant speed`, or `sweeps`, `baselines` and `inputs/model.json` of it.
-        names: The rows, in order; those without a result are left out.
+        names: The rows, in order; each has a result there.
 
     Raises:
-        ValueError: None of them has a result, or there is no model.json.
+        ValueError: A result is damaged, none has figures, they are of several image sizes, or there is no model.json.
     """
-    sweeps = {name: sweep for name in names if (sweep := find(sweep_path(folder, name)))}
+    sweeps = {name: read(SweepResult, sweep_path(folder, name)) for name in names}
+    runs = {sweep.started for sweep in sweeps.values()}
+    sweeps = {name: _fullest(folder, sweep, runs) for name, sweep in sweeps.items()}
     shapes = {tuple(sweep.image_size) for sweep in sweeps.values() if sweep.image_size}
     if len(shapes) != 1:
-        raise ValueError(
-            f"{folder / 'sweeps'} has results for {len(shapes)} image sizes of these variants; one is drawn."
-        )
+        problem = "are of several image sizes" if shapes else "have no figures"
+        raise ValueError(f"The results in {folder / 'sweeps'} {problem}: {', '.join(names)}; name others by --methods.")
     numbers = sorted({size.num_images for sweep in sweeps.values() for size in sweep.sizes})
-    wanted = {name: sweep.key or "" for name, sweep in sweeps.items()}
-    return gather(folder, wanted, read(ModelResult, folder / "inputs" / "model.json").label, numbers, shapes.pop())
+    model = folder / "inputs" / "model.json"
+    if not model.is_file():
+        raise ValueError(
+            f"There is no {model}, which says what the weights are; copy it there from the measured folder."
+        )
+    return _table(folder, names, sweeps, label_of(read(ModelResult, model)), numbers, shapes.pop())
+
+
+def _fullest(folder: Path, sweep: SweepResult, runs: set[str | None]) -> SweepResult:
+    """The run of this variant with the most sizes: a later piece of the table may have timed the baseline on fewer."""
+    there = [found for run in sorted(run for run in runs if run) if (found := find(baseline_path(folder, run)))]
+    same = [one for one in there if (one.variant, one.outcome) == (sweep.variant, "ok")]
+    return max([sweep, *same], key=lambda one: len(one.sizes))
 
 
 def write_table(table: SpeedTable, folder: Path) -> str:

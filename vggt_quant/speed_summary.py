@@ -1,5 +1,6 @@
 """The table of cost against size as text for a terminal: one block a question, a row a variant, a column a size."""
 
+import math
 import textwrap
 from collections.abc import Callable
 
@@ -9,20 +10,22 @@ from vggt_quant.row_values import format_number, one_line
 from vggt_quant.speed_results import Capacity, Cell, SpeedRow, SpeedTable, SweepResult
 from vggt_quant.text_table import WIDTH, lay_out
 
+FARTHEST = 10
+"""A fit is not believed beyond so many times the largest number of images that was run."""
+
 
 def summary(table: SpeedTable) -> str:
     """All blocks, below what was measured where and above what is to be known about it."""
     runs = [sweep.started for sweep in table.baselines]
-    blocks = [
-        _sizes(table, runs, "Time of one forward pass in ms: median, ± to the farther end of its 95 % interval", _time),
-    ]
+    title = "Time of one forward pass in ms: median, ± to the farther end of its 95 % interval (- not run)"
+    blocks = [_sizes(table, runs, title, _time)]
     if table.baselines:
         title = "Times as fast as the own bf16 engine in the same run (~ the intervals touch)"
         blocks.append(_sizes(table, runs, title, _speedup))
     title = "Share of the roofline in %: least possible time of the pass on this GPU over its time"
     blocks += [
         _sizes(table, runs, title, _share, only_filled=True),
-        _sizes(table, runs, "Peak memory in GiB, loading not counted", _peak),
+        _sizes(table, runs, f"Peak memory in GiB, {_not_counted(table)} not counted", _peak),
         _sizes(table, runs, "Lowest SQNR of any output against strict fp32 in dB", _sqnr, only_filled=True),
         _loading(table, runs),
     ]
@@ -36,15 +39,22 @@ def _head(table: SpeedTable) -> list[str]:
         f"Cost against the number of images: {table.label}, images of {height} x {width}",
         f"Device    {table.device}",
     ]
-    sweep = next((row.sweep for row in table.rows if row.sweep and row.sweep.provenance), None)
-    if sweep and sweep.provenance:
-        lines.append(f"Software  {_software(sweep, sweep.provenance)}")
+    sweeps = [row.sweep for row in table.rows if row.sweep]
+    softwares = dict.fromkeys(_software(sweep, sweep.provenance) for sweep in sweeps if sweep.provenance)
+    for software in softwares:
+        lines += textwrap.wrap(f"Software  {software}", WIDTH, subsequent_indent=" " * 10)
     return lines
+
+
+def _not_counted(table: SpeedTable) -> str:
+    is_cuda = any(row.sweep.memory_kind == "cuda allocator" for row in table.rows if row.sweep)
+    return "loading and some 0.5 GiB of the driver's" if is_cuda else "loading"
 
 
 def _software(sweep: SweepResult, provenance: Provenance) -> str:
     named = {"torch": provenance.torch, "CUDA": provenance.cuda, "driver": provenance.driver, **sweep.libraries}
-    return ", ".join(f"{name} {version}" for name, version in named.items() if version)
+    threads = [f"{provenance.cpu_threads} CPU threads"] if provenance.device == "cpu" else []
+    return ", ".join([*(f"{name} {version}" for name, version in named.items() if version), *threads])
 
 
 def _sizes(
@@ -74,7 +84,8 @@ def _time(cell: Cell) -> str:
         return text
     farther = max(cell.latency_ms_high - cell.latency_ms_median, cell.latency_ms_median - cell.latency_ms_low)
     decimals = len(text.partition(".")[2])
-    return f"{text} ±{farther:.{decimals}f}"
+    up = math.ceil(farther * 10**decimals - 1e-9) / 10**decimals  # rounded up: the interval is never shown too narrow
+    return f"{text} ±{up:.{decimals}f}"
 
 
 def _speedup(cell: Cell) -> str:
@@ -101,10 +112,12 @@ def _loading(table: SpeedTable, runs: list[str | None]) -> list[str]:
     """What a variant weighs, what loading it takes, and how many images fit."""
     memories = [f"{one.memory_gib} GiB" for row in table.rows for one in row.capacities]
     columns = list(dict.fromkeys(memories))
-    heads = ["file", "weights", "loading", "peak", *columns]
+    heads = ["file", "weights", "load time", "load peak", *columns]
     cells = [heads, *(_loading_cells(row, columns) for row in table.rows)]
     names = ["variant", *(_name(row, runs) for row in table.rows)]
-    title = "Sizes in GiB, loading, and the largest number of images that fits in a memory (~ by the fitted peak)"
+    title = "Sizes in GiB, loading, and the largest number of images whose peak fits in a memory"
+    if any(one.how == "fitted" and one.num_images for row in table.rows for one in row.capacities):
+        title += f"\n(~ by the fitted peak; > where that is beyond {FARTHEST} times the images that were run)"
     return [title, "", *lay_out(names, cells, [""] * len(names), header=1)]
 
 
@@ -114,13 +127,16 @@ def _loading_cells(row: SpeedRow, columns: list[str]) -> list[str]:
         return ["-"] * (4 + len(columns))
     sizes = (sweep.checkpoint_bytes, sweep.weights_bytes, sweep.load_peak_memory_bytes)
     file, weights, peak = (format_number(size / GIB) if size is not None else "-" for size in sizes)
-    fits = [_capacity(one) for one in row.capacities] or ["-"] * len(columns)
+    most = max((size.num_images for size in [*sweep.sizes, *sweep.filled] if size.outcome == "ok"), default=0)
+    fits = [_capacity(one, FARTHEST * most) for one in row.capacities] or ["-"] * len(columns)
     return [file, weights, f"{sweep.load_seconds or 0:.1f} s", peak, *fits]
 
 
-def _capacity(capacity: Capacity) -> str:
+def _capacity(capacity: Capacity, farthest: int) -> str:
     if capacity.num_images is None:
         return "-"
+    if capacity.num_images > farthest:
+        return f">{farthest:,}"
     return f"{'~' if capacity.how == 'fitted' and capacity.num_images else ''}{capacity.num_images:,}"
 
 
@@ -128,15 +144,27 @@ def _medians(sweep: SweepResult) -> str:
     return ", ".join(format_number(size.latency_ms_median) for size in sweep.sizes)
 
 
+def _reason(row: SpeedRow) -> str:
+    assert row.error
+    outcome = row.outcome if row.sweep else ""  # what has not run has not failed
+    return f"{f'{row.variant} {outcome}'.rstrip()}: {one_line(row.error.message)}"
+
+
 def _remarks(table: SpeedTable) -> list[str]:
     """What did not run and why, and which runs the rows are of."""
-    lines = [f"{row.variant} {row.outcome}: {one_line(row.error.message)}" for row in table.rows if row.error]
+    lines = [_reason(row) for row in table.rows if row.error]
     for row in table.rows:
         lines += [
             f"{row.variant}: {reason}" for reason in dict.fromkeys(cell.reason for cell in row.cells if cell.reason)
         ]
         if row.sweep and row.sweep.note:
             lines.append(f"{row.variant}: {row.sweep.note}")
+    runs = [one.started for one in table.baselines]
+    alone = [row.variant for row in table.rows if row.sweep and row.cells and row.sweep.started not in runs]
+    if alone:
+        lines.append(f"No speedup of {', '.join(alone)}: there is no bf16 of the same run.")
+    if "random weights" in table.label and any(cell.worst_sqnr_db for row in table.rows for cell in row.cells):
+        lines.append("Of random weights, SQNR says that the arithmetic is right, not how good a method is.")
     if len(table.baselines) > 1:
         lines.append("Each run timed the own bf16 engine again; speedups compare within a run:")
         lines += [f"[{i}] {one.started}, bf16: {_medians(one)} ms" for i, one in enumerate(table.baselines, start=1)]

@@ -6,13 +6,14 @@ The own bf16 engine is timed again in every run that times anything, and speedup
 """
 
 import logging
+import re
 import signal
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggt_quant import jobs, keys, machine, speed_report
+from vggt_quant import jobs, keys, machine, speed_flags, speed_folder, speed_report
 from vggt_quant.fingerprint import digest, own_sources
 from vggt_quant.results import Error, ModelResult, QuantizeResult, read, write
 from vggt_quant.speed_results import SweepResult
@@ -52,39 +53,48 @@ def command(args: Namespace) -> int:
         0, or 1 if a variant that is not optional failed, or 128 + signal if somebody ended it.
 
     Raises:
-        ValueError: Flags that do not go together, a model or variant that does not exist.
+        ValueError: Flags that do not go together, a model or variant that does not exist, a folder that is not to be
+            written to or holds another table.
     """
+    speed_flags.check(args)
     if args.redraw:
-        print(speed_report.write_table(speed_report.collect(args.redraw, _chosen(args)), args.redraw))
+        names = speed_report.names_in(args.redraw, _asked(args), [BASELINE, *load_variants(args.variants)])
+        print(speed_report.write_table(speed_report.collect(args.redraw, names), args.redraw))
         return 0
     plan = make_plan(args)
+    try:
+        with speed_folder.sole_run(plan.folder):
+            code = _run(plan)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    if code in STOPPED:
+        print("Not all is measured; the same command goes on from here.", file=sys.stderr)
+    return code
+
+
+def _run(plan: Plan) -> int:
+    """Measure and draw; returns the exit code."""
     model = _prepare_inputs(plan)
     wanted = {name: _key(plan, model, variant) for name, variant in plan.variants.items()}
     code = _measure_missing(plan, wanted)
-    table = speed_report.gather(plan.folder, wanted, model.label, plan.num_images, plan.image_size)
+    table = speed_report.gather(plan.folder, wanted, speed_report.label_of(model), plan.num_images, plan.image_size)
     print(speed_report.write_table(table, plan.folder))
-    if code in STOPPED:
-        print("Not all is measured; the same command goes on from here.", file=sys.stderr)
-        return code
-    return int(any(row.outcome == "failed" and not plan.variants[row.variant].optional for row in table.rows))
+    failed = [row for row in table.rows if row.outcome == "failed" and not plan.variants[row.variant].optional]
+    return code if code in STOPPED else int(bool(failed))
 
 
 def make_plan(args: Namespace) -> Plan:
     """The flags, checked."""
-    if not args.output_dir or not args.model:
-        raise ValueError(
-            "Give --packed to time one checkpoint, or --model and --output-dir to time variants of a model."
-        )
     every = load_variants(args.variants)
     num_images = sorted(set(args.num_images or NUM_IMAGES))
     return Plan(
         folder=args.output_dir,
         cache=args.cache or args.output_dir / "cache",
-        model=f"{args.model}-random" if args.random_weights else args.model,
+        model=_random(args.model) if args.random_weights else args.model,
         variants={name: every[name] for name in _chosen(args)},
         variants_file=args.variants,
         num_images=num_images,
-        compared=[number for number in args.compare_at or COMPARED if number <= max(num_images)],
+        compared=_compared(args.compare_at, num_images),
         image_size=args.image_size,
         device=machine.resolve_device(args.device),
         repeats=args.repeats,
@@ -93,15 +103,34 @@ def make_plan(args: Namespace) -> Plan:
     )
 
 
+def _random(model: str) -> str:
+    """`vggt-1b`, `facebook/VGGT-1B` and `vggt-1b-random` all as the last."""
+    return model if re.search("-random(:[0-9]+)?$", model) else f"{Path(model).name.lower()}-random"
+
+
+def _compared(asked: list[int] | None, num_images: list[int]) -> list[int]:
+    if asked is None:
+        return [number for number in COMPARED if number in num_images]
+    if absent := set(asked) - set(num_images):
+        raise ValueError(f"--compare-at {min(absent)} is none of --num-images {','.join(map(str, num_images))}.")
+    return sorted(set(asked))
+
+
+def _asked(args: Namespace) -> list[str]:
+    return [name for names in args.methods or [] for name in names]
+
+
 def _chosen(args: Namespace) -> list[str]:
     """The rows of the table, the baseline always among them."""
-    every = load_variants(args.variants)
-    asked = [name for names in args.methods or [] for name in names]
+    every, asked = load_variants(args.variants), _asked(args)
     if unknown := [name for name in asked if name not in every]:
         raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
     device = machine.resolve_device(args.device)
-    usual = [name for name, variant in every.items() if args.redraw or variant.is_default(device)]
-    return list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
+    usual = [name for name, variant in every.items() if variant.is_default(device)]
+    names = list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
+    if odd := [name for name in names if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name)]:
+        raise ValueError(f"Variant {odd[0]!r} gives files their name: take letters, digits and _ only.")
+    return names
 
 
 def _measure_missing(plan: Plan, wanted: dict[str, str]) -> int:
@@ -121,9 +150,10 @@ def _measure_missing(plan: Plan, wanted: dict[str, str]) -> int:
         if code in STOPPED:
             return code
         result = replace(result, key=wanted[name], started=started)
-        write(result, speed_report.sweep_path(plan.folder, name))
+        speed_folder.keep_earlier(plan.folder, name, wanted[name])
+        write(result, speed_folder.sweep_path(plan.folder, name))
         if name == BASELINE:
-            write(result, speed_report.baseline_path(plan.folder, started))
+            write(result, speed_folder.baseline_path(plan.folder, started))
     return code
 
 
@@ -131,11 +161,10 @@ def _prepare_inputs(plan: Plan) -> ModelResult:
     # They import torch, which the other doors of this module need not wait for.
     from vggt_quant import inputs, random_photos
 
-    model = inputs.prepare_model(plan.model)
+    model = read(ModelResult, plan.model) if plan.model.endswith(".json") else inputs.prepare_model(plan.model)
+    _check_images(plan, model.config["patch_size"])
+    speed_folder.expect_same_table(plan.folder, model, plan.image_size)
     height, width = plan.image_size
-    patch = model.config["patch_size"]
-    if height % patch or width % patch:
-        raise ValueError(f"--image-size is {height}x{width}; this model takes multiples of {patch}.")
     write(model, plan.folder / "inputs" / "model.json")
     for name, counts in (("photos", [max(plan.num_images)]), ("compared", plan.compared)):
         if counts:
@@ -144,16 +173,30 @@ def _prepare_inputs(plan: Plan) -> ModelResult:
     return model
 
 
+def _check_images(plan: Plan, patch: int) -> None:
+    height, width = plan.image_size
+    if height % patch or width % patch:
+        raise ValueError(f"--image-size is {height}x{width}; this model takes multiples of {patch}.")
+    needed = 2 * 3 * 4 * height * width * max(plan.num_images)  # float32, drawn and then copied
+    if needed > machine.memory_bytes():
+        many = f"--num-images {max(plan.num_images)} of {height}x{width}"
+        raise ValueError(f"{many} are {needed / 2e9:,.0f} GB of images alone, too many for this machine; give fewer.")
+
+
 def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
     """Hash of all that decides a variant's figures."""
-    code = [keys.speed_code(variant), keys.quantize_code(variant), own_sources("sweep", "operations", "random_photos")]
+    try:
+        code = [keys.speed_code(variant), keys.quantize_code(variant)]
+    except ValueError as error:
+        raise ValueError(f"Variant {variant.name}: {error}") from error
+    code += [own_sources("sweep", "operations", "random_photos")]
     asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
     place = [plan.device, machine.device_name(plan.device), machine.torch_version(), machine.kernel_libraries()]
     return digest([code, asked, place, model.weights_sha256, model.config])
 
 
 def _is_done(plan: Plan, name: str, key: str) -> bool:
-    result = speed_report.find(speed_report.sweep_path(plan.folder, name))
+    result = speed_folder.find(speed_folder.sweep_path(plan.folder, name))
     return result is not None and result.key == key and result.outcome != "failed"
 
 

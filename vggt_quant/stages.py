@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt_quant import accuracy as accuracy_stage
-from vggt_quant import checkpoint, inputs, machine, packing, sweep
+from vggt_quant import checkpoint, inputs, machine, packing, speed_flags, sweep
 from vggt_quant import reference as reference_stage
 from vggt_quant import speed as speed_stage
 from vggt_quant.engine import UnsupportedError
@@ -92,6 +92,7 @@ def accuracy(args: Namespace) -> AccuracyResult:
 
 def speed(args: Namespace) -> SpeedResult | SweepResult:
     """Time and memory of a variant; on several numbers of images where `--num-images` says so."""
+    speed_flags.check(args)
     device, packed = machine.resolve_device(args.device), _packed(args)
     kind = SweepResult if args.num_images else SpeedResult
     if packed.outcome != "ok":
