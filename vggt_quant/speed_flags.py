@@ -6,8 +6,8 @@ from vggt_quant import arguments
 
 CHECKPOINT, DRAWING, TABLE = "--packed", "--redraw", "--output-dir"
 MEASURING = {"num_images", "repeats", "fill_memory", "device", "variants", "memory_limit_mb"}
-FLAGS = {
-    CHECKPOINT: MEASURING | {"packed", "images", "variant", "reference", "out", "status"},
+FLAGS = {  # --model beside --packed is what `accuracy` needs, so the same words do for both
+    CHECKPOINT: MEASURING | {"packed", "images", "variant", "reference", "out", "status", "model"},
     DRAWING: {"redraw", "methods", "variants"},
     TABLE: MEASURING | {"output_dir", "model", "random_weights", "methods", "image_size", "compare_at", "cache"},
 }
