@@ -68,6 +68,18 @@ def test_want_of_memory_is_called_so_whoever_reports_it(tmp_path, lack):
     assert error.message.startswith("needs more memory than its limit of 90 MB (")
 
 
+def test_an_error_that_follows_from_want_of_memory_does_not_hide_it():
+    try:
+        try:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        finally:
+            raise RuntimeError("the capture of a graph failed")
+    except RuntimeError as exception:
+        error = jobs.describe_error("speed", exception)
+    assert error.kind == "out_of_memory" and "Tried to allocate 2.00 GiB" in error.message
+    assert jobs.describe_error("speed", RuntimeError("the capture of a graph failed")).kind == "exception"
+
+
 def test_a_child_ends_with_its_exit_code_or_minus_its_signal():
     python = [sys.executable, "-c"]
     assert jobs.run_child([*python, "raise SystemExit(7)"]) == 7

@@ -126,6 +126,11 @@ def _judge(exception: Exception) -> tuple[str, int, str]:
     has_no_memory = isinstance(exception, OSError) and exception.errno == errno.ENOMEM
     if has_no_memory or any(words in text for words in OUT_OF_MEMORY):
         return "out_of_memory", 1, text
+    if isinstance(exception, RuntimeError) and isinstance(exception.__context__, RuntimeError | MemoryError):
+        # What a CUDA graph says that memory ran out under hides why it could not be captured.
+        before = _judge(exception.__context__)
+        if before[0] == "out_of_memory":
+            return before
     if isinstance(exception, ValueError | OSError):
         return "input", 2, str(exception)
     return "exception", 1, text
