@@ -41,7 +41,7 @@ def figure(table: SpeedTable) -> Figure:
     made = Figure(figsize=(18, 6.2 + 0.24 * len(rows)), layout="constrained", facecolor="white")
     FigureCanvasAgg(made)
     height, width = table.image_size
-    title = f"VGGT, {printable(table.label)}: cost against the number of images of {height} x {width}"
+    title = f"{printable(table.label)}: cost against the number of images of {height} x {width}"
     made.suptitle(f"{title}\n{printable(table.device)}", fontsize=13, color=INK, parse_math=False)
     time, speedup, memory = made.subplots(1, 3)
     _panel(time, rows, _milliseconds, lambda row: row.latency_growth_ms, 1.0, "ms")
