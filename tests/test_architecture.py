@@ -139,6 +139,15 @@ def test_what_needs_no_torch_does_not_import_it(module):
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_model_without_weights_is_built_without_pytorchs_compiler():
+    """It would cost every stage a second and 0.15 GB, which would count as the variant's memory."""
+    code = (
+        "import sys, torch; from vggt_quant.model import VGGT, VGGTConfig; torch.set_default_device('meta');"
+        "VGGT(VGGTConfig()); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_stay_small(path):
     limit = 400 if room(path) in ("model", "kernels") else 310

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import FIXED_TOP, AggregatorConfig, VGGTConfig
-from .layers import Block, TableCache, grid_positions, rotary_table
+from .layers import Block, TableCache, grid_positions, random_parameter, rotary_table
 from .vit import ConvPatchEmbed, VisionTransformer
 
 NORM_EPS = 1e-5
@@ -56,8 +56,8 @@ class Aggregator(nn.Module):
         self.head_dim = dim // sizes.num_heads
         self.rope_freq = float(sizes.rope_freq)
         self.num_special = 1 + sizes.num_register_tokens
-        self.camera_token = nn.Parameter(0.02 * torch.randn(1, 2, 1, dim))
-        self.register_token = nn.Parameter(0.02 * torch.randn(1, 2, sizes.num_register_tokens, dim))
+        self.camera_token = random_parameter(1, 2, 1, dim, std=0.02)
+        self.register_token = random_parameter(1, 2, sizes.num_register_tokens, dim, std=0.02)
         self.patch_embed = _build_patch_embed(config)
         self.frame_blocks = _build_blocks(dim, sizes)
         self.global_blocks = _build_blocks(dim, sizes)

@@ -42,6 +42,15 @@ class TableCache:
         return self._tables[full_key]
 
 
+def random_parameter(*shape: int, std: float = 1.0) -> nn.Parameter:
+    """Normal values to train from; without values on the meta device.
+
+    Drawing there would import PyTorch's compiler, and Triton with it: 0.1 GB of memory and a second.
+    """
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else std * torch.randn(shape))
+
+
 def grid_positions(height: int, width: int) -> Tensor:
     """(y, x) of each cell of a grid, row-major, as integers [height * width, 2]."""
     rows, columns = torch.arange(height, device="cpu"), torch.arange(width, device="cpu")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .config import TrackHeadConfig
 from .dpt_head import DPTHead
-from .layers import Mlp, TableCache
+from .layers import Mlp, TableCache, random_parameter
 from .track_correlation import CorrelationPyramid, axis_code, motion_code, place_code, sample_features
 from .track_transformer import TrackTransformer
 
@@ -88,7 +88,7 @@ class Tracker(nn.Module):
             num_heads=config.tracker_num_heads,
             num_virtual_tracks=config.num_virtual_tracks,
         )
-        self.query_ref_token = nn.Parameter(torch.randn(1, 2, dim))
+        self.query_ref_token = random_parameter(1, 2, dim)
         self.fmap_norm = nn.LayerNorm(features, eps=1e-5)
         self.ffeat_norm = nn.LayerNorm(features, eps=1e-5)
         self.ffeat_updater = nn.Sequential(nn.Linear(features, features), nn.GELU())

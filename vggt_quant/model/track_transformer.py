@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import Mlp
+from .layers import Mlp, random_parameter
 
 MLP_RATIO = 4
 
@@ -77,7 +77,7 @@ class TrackTransformer(nn.Module):
         self.output_norm = nn.LayerNorm(hidden_size, eps=1e-5)
         self.flow_head = nn.Linear(hidden_size, dim_out)
         # Checkpoints spell it so.
-        self.virual_tracks = nn.Parameter(torch.randn(1, num_virtual_tracks, 1, hidden_size))
+        self.virual_tracks = random_parameter(1, num_virtual_tracks, 1, hidden_size)
 
         def build(block: type[nn.Module]) -> nn.ModuleList:
             return nn.ModuleList(block(hidden_size, num_heads) for _ in range(depth))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import PatchEmbedConfig
-from .layers import Block
+from .layers import Block, random_parameter
 
 NORM_EPS = 1e-6
 
@@ -65,9 +65,9 @@ class VisionTransformer(nn.Module):
         num_patches = (img_size // patch_size) ** 2
         self.patch_size = patch_size
         self.patch_embed = ConvPatchEmbed(patch_size, embed_dim)
-        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, embed_dim))
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + num_patches, embed_dim))
-        self.register_tokens = nn.Parameter(0.02 * torch.randn(1, config.num_register_tokens, embed_dim))
+        self.cls_token = random_parameter(1, 1, embed_dim, std=0.02)
+        self.pos_embed = random_parameter(1, 1 + num_patches, embed_dim, std=0.02)
+        self.register_tokens = random_parameter(1, config.num_register_tokens, embed_dim, std=0.02)
         # Only DINOv2's own pre-training masks patches; the checkpoints still carry the token.
         self.mask_token = nn.Parameter(torch.zeros(1, embed_dim))
         self.blocks = nn.ModuleList(
