@@ -57,3 +57,14 @@ assert machine.resident_bytes() >= now + len(block)
 assert machine.peak_resident_bytes() >= now + len(block)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_freed_memory_is_kept_for_the_next_pass():
+    """In a process of its own, since it cannot be taken back."""
+    code = (
+        "import torch; from vggt_quant import machine; assert machine.keep_freed_memory(); "
+        "before = machine.resident_bytes(); held = [torch.ones(2**20) for _ in range(20)]; del held; "
+        "assert machine.resident_bytes() - before > 7e7, machine.resident_bytes() - before"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

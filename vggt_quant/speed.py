@@ -52,6 +52,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos.
     """
+    machine.keep_freed_memory()
     place = run_device(packed.checkpoint, device)
     resident_before = machine.resident_bytes()
     started = time.perf_counter()

@@ -112,6 +112,7 @@ def measure_sweep(
 
 def _load(packed: QuantizeResult, place: str, run: Run) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
+    machine.keep_freed_memory()
     _forget_peak(place)
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)
