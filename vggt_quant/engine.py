@@ -173,9 +173,9 @@ def _compiled(engine: Engine) -> Engine:
     name = "plain, its blocks by torch.compile"
     if engine.settings.autocast:
         return dataclasses.replace(engine, kernels=engine.kernels | {"engine": name})
-    from vggt_quant.fast.graph import MOST_TOKENS, GraphedPass
+    from vggt_quant.fast.graph import WORDS, GraphedPass
 
-    kernels = engine.kernels | {"engine": f"{name}, one CUDA graph up to {MOST_TOKENS} patch tokens"}
+    kernels = engine.kernels | {"engine": f"{name}, {WORDS}"}
     forward = GraphedPass(engine.model, engine.model.config.patch_size)
     return dataclasses.replace(engine, kernels=kernels, forward=forward)
 

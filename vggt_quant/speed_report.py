@@ -32,20 +32,26 @@ def gather(
     """
     sweeps = {name: sweep for name in wanted if (sweep := find(sweep_path(folder, name)))}
     sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.key == wanted[name]}
-    return _table(folder, list(wanted), sweeps, label, num_images, image_size)
+    return _table(list(wanted), sweeps, _baselines(folder, sweeps), label, num_images, image_size)
+
+
+def _baselines(folder: Path, sweeps: dict[str, SweepResult]) -> dict[str, SweepResult]:
+    """The baselines of all runs that the sweeps are of, by the time of the run."""
+    runs = sorted({sweep.started for sweep in sweeps.values() if sweep.started})
+    found = {started: find(baseline_path(folder, started)) for started in runs}
+    return {started: sweep for started, sweep in found.items() if sweep and sweep.outcome == "ok"}
 
 
 def _table(
-    folder: Path,
     names: list[str],
     sweeps: dict[str, SweepResult],
+    known: dict[str, SweepResult],
     label: str,
     num_images: list[int],
     image_size: tuple[int, ...],
 ) -> SpeedTable:
-    runs = {sweep.started for sweep in sweeps.values() if sweep.started}
-    found = {started: find(baseline_path(folder, started)) for started in sorted(runs)}
-    baselines = {started: sweep for started, sweep in found.items() if sweep and sweep.outcome == "ok"}
+    runs = {sweep.started for sweep in sweeps.values()}
+    baselines = {started: sweep for started, sweep in known.items() if started in runs}
     devices = dict.fromkeys(sweep.provenance.device_name for sweep in sweeps.values() if sweep.provenance)
     return SpeedTable(
         label=label,
@@ -84,8 +90,8 @@ def collect(folder: Path, names: list[str]) -> SpeedTable:
         ValueError: A result is damaged, none has figures, they are of several image sizes, or there is no model.json.
     """
     sweeps = {name: read(SweepResult, sweep_path(folder, name)) for name in names}
-    runs = {sweep.started for sweep in sweeps.values()}
-    sweeps = {name: _fullest(folder, sweep, runs) for name, sweep in sweeps.items()}
+    baselines = _baselines(folder, sweeps)
+    sweeps = {name: _fullest(sweep, list(baselines.values())) for name, sweep in sweeps.items()}
     shapes = {tuple(sweep.image_size) for sweep in sweeps.values() if sweep.image_size}
     if len(shapes) != 1:
         problem = "are of several image sizes" if shapes else "have no figures"
@@ -96,13 +102,12 @@ def collect(folder: Path, names: list[str]) -> SpeedTable:
         raise ValueError(
             f"There is no {model}, which says what the weights are; copy it there from the measured folder."
         )
-    return _table(folder, names, sweeps, label_of(read(ModelResult, model)), numbers, shapes.pop())
+    return _table(names, sweeps, baselines, label_of(read(ModelResult, model)), numbers, shapes.pop())
 
 
-def _fullest(folder: Path, sweep: SweepResult, runs: set[str | None]) -> SweepResult:
+def _fullest(sweep: SweepResult, baselines: list[SweepResult]) -> SweepResult:
     """The run of this variant with the most sizes: a later piece of the table may have timed the baseline on fewer."""
-    there = [found for run in sorted(run for run in runs if run) if (found := find(baseline_path(folder, run)))]
-    same = [one for one in there if (one.variant, one.outcome) == (sweep.variant, "ok")]
+    same = [one for one in baselines if one.variant == sweep.variant]
     return max([sweep, *same], key=lambda one: len(one.sizes))
 
 

@@ -85,18 +85,18 @@ def _run(plan: Plan) -> int:
 
 def make_plan(args: Namespace) -> Plan:
     """The flags, checked."""
-    every = load_variants(args.variants)
+    variants, device = load_variants(args.variants), machine.resolve_device(args.device)
     num_images = sorted(set(args.num_images or NUM_IMAGES))
     return Plan(
         folder=args.output_dir,
         cache=args.cache or args.output_dir / "cache",
         model=_random(args.model) if args.random_weights else args.model,
-        variants={name: every[name] for name in _chosen(args)},
+        variants={name: variants[name] for name in _chosen(_asked(args), variants, device)},
         variants_file=args.variants,
         num_images=num_images,
         compared=_compared(args.compare_at, num_images),
         image_size=args.image_size,
-        device=machine.resolve_device(args.device),
+        device=device,
         repeats=args.repeats,
         fill_memory=args.fill_memory,
         limit_mb=args.memory_limit_mb,
@@ -120,12 +120,10 @@ def _asked(args: Namespace) -> list[str]:
     return [name for names in args.methods or [] for name in names]
 
 
-def _chosen(args: Namespace) -> list[str]:
+def _chosen(asked: list[str], every: dict[str, Variant], device: str) -> list[str]:
     """The rows of the table, the baseline always among them."""
-    every, asked = load_variants(args.variants), _asked(args)
     if unknown := [name for name in asked if name not in every]:
         raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
-    device = machine.resolve_device(args.device)
     usual = [name for name, variant in every.items() if variant.is_default(device)]
     names = list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
     if odd := [name for name in names if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name)]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vggt_quant.fast.attention import kernel
 from vggt_quant.fast.forward import FastForward, unsupported
-from vggt_quant.fast.graph import MOST_TOKENS, GraphedPass
+from vggt_quant.fast.graph import WORDS, GraphedPass
 from vggt_quant.model import VGGT
 from vggt_quant.run_settings import Run
 
@@ -24,7 +24,7 @@ def prepare(model: VGGT, device: torch.device, settings: Run) -> tuple[Callable[
     patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
     long = "triton float8" if settings.attention == "float8" else settings.attention
     names = {
-        "engine": f"fast, one CUDA graph up to {MOST_TOKENS} patch tokens",
+        "engine": f"fast, {WORDS}",
         "attention": exact if long == "bfloat16" else f"{long} from {settings.attention_tokens} tokens, else {exact}",
         "dense": "cuBLAS and cuDNN bfloat16",
     }

@@ -12,6 +12,9 @@ Outputs = dict[str, Tensor | list[Tensor]]
 MOST_TOKENS = 20_000
 """Passes of more patch tokens keep the GPU busy without a graph, which would only hold memory."""
 
+WORDS = f"one CUDA graph up to {MOST_TOKENS} patch tokens"
+"""For the records."""
+
 
 class GraphedPass:
     """Calls `run(images)`, or replays what it did for images of that shape; holds the graph of the last shape."""

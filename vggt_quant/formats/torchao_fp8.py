@@ -42,5 +42,7 @@ class PackedLinear(Library, Float8):
 
     def call(self, made: Any, x_MK: Tensor, bias_N: Tensor | None) -> Tensor:
         """The library's product; too few rows are filled up with zeros."""
-        missing = max(0, products.FEW_ROWS - len(x_MK))
-        return functional.linear(functional.pad(x_MK, (0, 0, 0, missing)), made, bias_N)[: len(x_MK)]
+        rows, missing = len(x_MK), products.FEW_ROWS - len(x_MK)
+        if missing > 0:  # padding by nothing would copy all rows
+            x_MK = functional.pad(x_MK, (0, 0, 0, missing))
+        return functional.linear(x_MK, made, bias_N)[:rows]
