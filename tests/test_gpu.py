@@ -11,7 +11,7 @@ from reference_adapter import as_tensor, worst_deviation
 from safetensors.torch import load
 from test_formats import SETTINGS, SHAPES, pack, packed_twin, seen
 
-from vggt_quant import checkpoint, formats, quantize, rounding
+from vggt_quant import checkpoint, formats, quantize, rounding, sweep
 from vggt_quant.engine import open_checkpoint, ready, run_device
 from vggt_quant.inputs import prepare_model
 from vggt_quant.model.pretrained import load_pretrained, resolve
@@ -42,6 +42,16 @@ def test_the_original_values_come_out_on_the_gpu_in_true_fp32():
     for name in ("pose_enc", "pose_enc_list"):
         # Ten times the CPU's tolerance: another device sums in another order.
         assert worst_deviation(as_tensor(outputs[name]).cpu(), scene[f"out.{name}"]) <= 5e-4
+
+
+def test_a_memory_that_is_to_be_filled_holds_the_allocator_and_frees_it_again():
+    def take():
+        return torch.empty(3 * 2**29, dtype=torch.uint8, device="cuda")
+
+    torch.cuda.empty_cache()
+    with sweep._held_to(1, torch.device("cuda")), pytest.raises(torch.cuda.OutOfMemoryError):
+        take()
+    assert take().numel() == 1.5 * 2**30
 
 
 @pytest.mark.parametrize(

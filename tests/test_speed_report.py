@@ -1,6 +1,7 @@
 """The table of cost against size, from made-up results: growth, what fits, what compares with what, the look."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from vggt_quant import cli, growth, speed_report, speed_summary
 from vggt_quant.growth import GIB
 from vggt_quant.intervals import median_interval
 from vggt_quant.results import read, write
-from vggt_quant.speed_results import Capacity, Growth, SpeedTable
+from vggt_quant.speed_results import Capacity, Growth, SizeResult, SpeedTable
 
 
 def test_growth_is_found_again():
@@ -46,6 +47,13 @@ def peaks(**peak_gib):
     return [size(int(number[1:]), 1.0, gib * GIB) for number, gib in peak_gib.items()]
 
 
+def tried(number, peak_gib, gib=8):
+    """Run in a memory of so many GiB: it fits with that peak, or not."""
+    if peak_gib is None:
+        return SizeResult(num_images=number, outcome="out_of_memory", tried_gib=gib)
+    return size(number, 1.0, peak_gib * GIB, tried_gib=gib)
+
+
 @pytest.mark.parametrize(
     ("sizes", "number", "how"),
     [
@@ -55,6 +63,12 @@ def peaks(**peak_gib):
         (peaks(n1=2, n10=2.9, n11=9), 10, "measured"),
         (peaks(n1=9, n2=10), 0, "measured"),
         (peaks(n1=2, n10=2), None, "fitted"),
+        ([*peaks(n1=2.05, n10=2.95), tried(60, None)], 59, "fitted"),  # what the allocator keeps back counts
+        ([*peaks(n1=2.05, n10=2.95), tried(60, None), tried(58, 7.75)], 58, "measured"),
+        ([*peaks(n1=2.05, n10=2.95), tried(60, None), tried(50, 6.95)], 59, "fitted"),
+        ([*peaks(n1=2.05, n10=2.95), tried(60, 7.95)], 60, "measured"),
+        ([*peaks(n1=2.05, n10=2.95, n60=7.95), tried(60, None)], 59, "fitted"),
+        ([*peaks(n1=2.05, n10=2.95), tried(60, None, gib=16)], 60, "fitted"),  # of another memory
         ([], None, "fitted"),
     ],
 )
@@ -62,6 +76,13 @@ def test_what_fits_into_a_memory_is_fitted_and_never_against_what_was_measured(s
     found = growth.capacity(8, sizes)
     assert found.how == how
     assert found.num_images == number
+
+
+def test_a_memory_that_was_tried_has_a_column(tmp_path):
+    one = sweep("int8", (8, 4.5, 0.15), (1.32, 0.05), filled=[tried(50, 3.9, gib=4), tried(53, None, gib=4)])
+    text = speed_summary.summary(speed_report.gather(tmp_path, write_sweeps(tmp_path, [one], []), "", [1], (350, 518)))
+    assert re.search(r"peak +4 GiB +8 GiB +16 GiB", text)
+    assert re.search(r"^int8 .* 50 +~133", text, re.M)
 
 
 def test_the_interval_of_a_median_holds_it_as_often_as_it_says():

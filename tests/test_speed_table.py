@@ -10,7 +10,7 @@ import pytest
 import torch
 from processes import COMMAND, words_of, worker_of
 
-from vggt_quant import arguments, random_photos, speed_flags, speed_folder, speed_table
+from vggt_quant import arguments, growth, random_photos, speed_flags, speed_folder, speed_table
 from vggt_quant.results import ModelResult, read, write
 from vggt_quant.speed_results import SpeedTable, SweepResult
 
@@ -202,6 +202,22 @@ def test_a_size_that_does_not_fit_ends_the_sizes_and_fails_nothing(made, tmp_pat
     assert result.sizes[1].reason.startswith("out of memory at 300 images: RuntimeError: ")
     assert result.sizes[2].reason == result.sizes[1].reason
     assert result.outcome == "ok"
+
+
+def test_the_number_of_images_that_just_fits_is_run_in_its_memory(made, tmp_path):
+    folder, _ = made
+    write(random_photos.prepare(tmp_path, [3], 350, 518), tmp_path / "photos.json")
+    more = ["--packed", str(folder / "quantize" / "bf16.json"), "--images", str(tmp_path / "photos.json")]
+    more += ["--num-images", "1,3", "--repeats", "1", "--fill-memory", "1,100000", "--device", "cpu"]
+    process = subprocess.run([*COMMAND, "speed", *more, "--out", str(tmp_path / "o.json")], env=one_thread())
+    assert process.returncode == 0
+    result = read(SweepResult, tmp_path / "o.json")
+    assert result.filled
+    assert {size.tried_gib for size in result.filled} == {1}  # no machine has the other
+    found = growth.capacity(1, [*result.sizes, *result.filled])
+    run = {size.num_images: size.peak_memory_bytes <= growth.GIB for size in result.filled}
+    assert max((number for number, fits in run.items() if fits), default=3) <= found.num_images
+    assert all(found.num_images < number for number, fits in run.items() if not fits)
 
 
 def one_thread():

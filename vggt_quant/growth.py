@@ -9,6 +9,8 @@ from scipy.optimize import nnls
 from vggt_quant.speed_results import Capacity, Growth, SizeResult
 
 GIB = 2**30
+APART = 1.05
+"""A number that was run and fits is the largest if this times it is known not to: each run takes a minute."""
 
 
 def fit(numbers: Sequence[int], values: Sequence[float], *, degree: int) -> Growth | None:
@@ -61,12 +63,15 @@ def capacity(memory_gib: int, sizes: Sequence[SizeResult]) -> Capacity:
     """
     growth, budget = of_memory(sizes), memory_gib * GIB
     peaks = {size.num_images: size.peak_memory_bytes for size in sizes if size.peak_memory_bytes is not None}
-    fits = max((number for number, peak in peaks.items() if peak <= budget), default=0)
-    above = [number - 1 for number, peak in peaks.items() if peak > budget]
-    if fits in above:
+    tried = {size.num_images: size.outcome for size in sizes if size.tried_gib == memory_gib}
+    too_many = [number for number, peak in peaks.items() if peak > budget]
+    too_many += [number for number, outcome in tried.items() if outcome == "out_of_memory"]
+    most = min(too_many, default=math.inf) - 1
+    fits = max((number for number in peaks if number <= most), default=0)
+    if fits == most or (fits in tried and most <= fits * APART):
         return Capacity(memory_gib=memory_gib, num_images=fits, how="measured")
     if growth is None or growth.linear < 1:  # not a byte more per image: nothing that could be continued
         return Capacity(memory_gib=memory_gib, num_images=None, how="fitted")
     more = math.floor((budget - peaks.get(fits, growth.constant)) / growth.linear)
-    number = min([max(fits + more, fits), *above])
+    number = int(min(max(fits + more, fits), most))
     return Capacity(memory_gib=memory_gib, num_images=number, how="measured" if number == fits > 0 else "fitted")

@@ -134,8 +134,12 @@ def _row(name: str, sweep: SweepResult | None, baselines: dict[str, SweepResult]
         cells=[_cell(size, baseline, sweep) for size in sweep.sizes],
         latency_growth_ms=growth.of_latency(sweep.sizes),
         memory_growth_bytes=growth.of_memory(sweep.sizes),
-        capacities=[growth.capacity(gib, sizes) for gib in MEMORIES_GIB] if sizes else [],
+        capacities=[growth.capacity(gib, sizes) for gib in _memories(sweep)] if sizes else [],
     )
+
+
+def _memories(sweep: SweepResult) -> list[int]:
+    return sorted({*MEMORIES_GIB, *(size.tried_gib for size in sweep.filled if size.tried_gib)})
 
 
 def _cell(size: SizeResult, baseline: SweepResult | None, sweep: SweepResult) -> Cell:

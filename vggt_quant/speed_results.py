@@ -27,6 +27,8 @@ class SizeResult:
     num_images: int
     outcome: Literal["ok", "out_of_memory"]
     reason: str | None = None
+    tried_gib: int | None = None
+    """Run to see whether it fits into so many GiB; CUDA's allocator was held to them."""
     first_pass_seconds: float | None = None
     """The very first pass, with all that is compiled, tuned and captured for this size."""
     latencies_ms: list[float] = field(default_factory=list)
@@ -101,7 +103,8 @@ class Capacity:
     num_images: int | None
     """0 where not even one fits; null where nobody can tell."""
     how: Literal["fitted", "measured"]
-    """`measured`: this very number was run and fits, and one more does not; `fitted`: from the growth of the peak."""
+    """`measured`: this very number was run and fits, and 5 % more (of few images one more) do not; `fitted`: from the
+    growth of the peak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,12 +5,13 @@ it), warm-up, timed passes, memory; at some sizes also the outputs of that very 
 up, so the first that does not fit ends the sweep, with its reason as a row.
 """
 
+import contextlib
 import gc
 import logging
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -36,7 +37,8 @@ from vggt_quant.tensor_file import read_tensors
 CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
 CUDA_REPEATS = Repeats(warmup=1, at_least=8, at_most=100, warmup_seconds=0.5)
 ONCE = Repeats(warmup=0, at_least=1, at_most=1)
-FILL_TRIES = 3
+FILL_TRIES, FEWER = 4, 0.97
+"""How often a number is tried, and the share of images to go on with after one that did not fit."""
 FILL_SECONDS = 60
 """A pass that would take longer is not run only to see whether it fits."""
 log = logging.getLogger(__name__)
@@ -139,14 +141,32 @@ def _fill(engine: Engine, photos_N3HW: Tensor, sizes: list[SizeResult], memories
     for memory in memories_gib:
         for _ in range(FILL_TRIES):
             known = [*sizes, *filled]
-            number, time_ms = growth.capacity(memory, known).num_images, growth.of_latency(known)
-            is_known = any(size.num_images == number for size in known)
-            if not number or is_known or growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
+            fits, time_ms = growth.capacity(memory, known), growth.of_latency(known)
+            number = math.ceil((fits.num_images or 0) * (FEWER if filled and _missed(filled[-1], memory) else 1))
+            if fits.how == "measured" or not number or growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
                 break
             times = math.ceil(number / len(photos_N3HW))
-            filled.append(_measure_size(engine, photos_N3HW.repeat(times, 1, 1, 1)[:number], ONCE, None))
-            log.info("%d images to fill %d GiB: %s bytes", number, memory, filled[-1].peak_memory_bytes)
+            with _held_to(memory, engine.device):
+                size = _measure_size(engine, photos_N3HW.repeat(times, 1, 1, 1)[:number], ONCE, None)
+            filled.append(replace(size, tried_gib=memory))
+            log.info("%d images in %d GiB: %s", number, memory, size.reason or f"{size.peak_memory_bytes} bytes")
     return filled
+
+
+def _missed(size: SizeResult, memory_gib: int) -> bool:
+    return size.tried_gib == memory_gib and (size.peak_memory_bytes or math.inf) > memory_gib * growth.GIB
+
+
+@contextlib.contextmanager
+def _held_to(memory_gib: int, device: torch.device) -> Iterator[None]:
+    """Let CUDA's allocator take no more from the driver than this, so that what it holds in reserve counts, too."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(memory_gib * growth.GIB / _device_memory_bytes("cuda"))
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def _with_work(size: SizeResult, work: Work) -> SizeResult:

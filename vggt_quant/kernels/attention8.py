@@ -28,6 +28,8 @@ from vggt_quant.kernels import cast, gemm
 from vggt_quant.kernels.reference import FLOAT8, FLOAT8_MAX, TINY
 
 QUERIES, KEYS = 64, 128
+MEASURED, STEPS = 64, 8
+"""Tokens that a program measures at a time, and how many times."""
 RANGE = 13.0
 LOG2_E = 1.4426950408889634
 
@@ -46,6 +48,37 @@ class Float8Heads:
     k_longest_H: Tensor
     """float32: the length of each head's longest key."""
     tokens: int
+
+
+@triton.jit(do_not_specialize=["M"])
+def _measure(
+    qkv, k_sum, v_largest, M, row_stride, H: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr
+):
+    part, head, e = tl.program_id(0), tl.program_id(1), tl.arange(0, E)
+    sums = tl.zeros((TOKENS, E), tl.float32)
+    largest = tl.zeros((TOKENS, E), tl.int32)
+    for step in range(STEPS):
+        token = (part.to(tl.int64) * STEPS + step) * TOKENS + tl.arange(0, TOKENS)[:, None]
+        row = qkv + token * row_stride + head * E + e[None, :]
+        sums += tl.load(row + H * E, token < M, 0.0).to(tl.float32)
+        v = tl.load(row + 2 * H * E, token < M, 0.0).to(tl.float32)
+        # As integers, like `cast.largest`: NaN counts as the largest.
+        largest = tl.maximum(largest, tl.abs(v).to(tl.int32, bitcast=True))
+    tl.store(k_sum + (part * H + head) * E + e, tl.sum(sums, 0))
+    tl.store(v_largest + part * H + head, tl.max(tl.max(largest, 1), 0).to(tl.float32, bitcast=True))
+
+
+def _mean_and_largest(qkv_M3D: Tensor, num_heads: int, width: int) -> tuple[Tensor, Tensor]:
+    """The mean of the keys [H E] and the largest magnitude of the values [H], in one pass over both."""
+    tokens = len(qkv_M3D)
+    parts = triton.cdiv(tokens, MEASURED * STEPS)
+    k_sum_PD = qkv_M3D.new_empty(parts, num_heads * width, dtype=torch.float32)
+    v_largest_PH = qkv_M3D.new_empty(parts, num_heads, dtype=torch.float32)
+    _measure[(parts, num_heads)](
+        qkv_M3D, k_sum_PD, v_largest_PH, tokens, qkv_M3D.stride(0),
+        H=num_heads, E=width, TOKENS=MEASURED, STEPS=STEPS, num_warps=4,
+    )  # fmt: skip
+    return k_sum_PD.sum(0) / tokens, v_largest_PH.amax(0)
 
 
 @triton.jit(do_not_specialize=["M", "padded"])
@@ -78,18 +111,17 @@ def pack(qkv_M3D: Tensor, num_heads: int) -> Float8Heads:
     """
     tokens, width = qkv_M3D.shape[0], qkv_M3D.shape[1] // (3 * num_heads)
     padded = -(-tokens // KEYS) * KEYS
-    _, k_MD, v_MD = qkv_M3D.chunk(3, dim=1)
-    largest_H = torch.linalg.vector_norm(v_MD, float("inf"), dim=0).float().view(num_heads, width).amax(1)
+    k_mean_D, v_largest_H = _mean_and_largest(qkv_M3D, num_heads, width)
     heads = Float8Heads(
         q_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=FLOAT8),
         k_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=FLOAT8),
         v_HEN=qkv_M3D.new_empty(num_heads, width, padded, dtype=FLOAT8),
-        v_scale_H=(largest_H / FLOAT8_MAX).clamp(min=TINY),
-        k_longest_H=torch.zeros_like(largest_H),
+        v_scale_H=(v_largest_H / FLOAT8_MAX).clamp(min=TINY),
+        k_longest_H=torch.zeros_like(v_largest_H),
         tokens=tokens,
     )
     _pack[(padded // KEYS, num_heads)](
-        qkv_M3D, k_MD.mean(0, dtype=torch.float32), heads.v_scale_H, heads.q_HNE, heads.k_HNE, heads.v_HEN,
+        qkv_M3D, k_mean_D, heads.v_scale_H, heads.q_HNE, heads.k_HNE, heads.v_HEN,
         heads.k_longest_H, tokens, padded, qkv_M3D.stride(0), H=num_heads, E=width, TOKENS=KEYS, num_warps=4,
     )  # fmt: skip
     return heads
