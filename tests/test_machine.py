@@ -1,5 +1,6 @@
 """What the machine says of itself, with an `nvidia-smi` of our own where there is no GPU."""
 
+import os
 import subprocess
 import sys
 
@@ -57,6 +58,17 @@ assert machine.resident_bytes() >= now + len(block)
 assert machine.peak_resident_bytes() >= now + len(block)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "expandable_segments:True None"), ({"PYTORCH_CUDA_ALLOC_CONF": "a:b"}, "None a:b")]
+)
+def test_every_command_lets_the_segments_of_the_gpus_allocator_grow_unless_it_is_set_up(given, expected):
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    code = f"import os; from vggt_quant import cli; cli.main(['speed']); print(*map(os.environ.get, {names}))"
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given)
+    assert run.stdout.splitlines()[-1] == expected, run.stderr
 
 
 def test_freed_memory_is_kept_for_the_next_pass():

@@ -21,7 +21,7 @@ pytestmark = COMPILED
 GPU = torch.device("cuda")
 VARIANTS = load_variants()
 RUN_HERE = [name for name, variant in VARIANTS.items() if variant.optional] + ["bf16_compiled"]
-IN_GRAPHS = ["torchao_fp8", "torchao_int4", "bitsandbytes_nf4", "humming_int8", "humming_int4", "humming_fp8"]
+IN_GRAPHS = [name for name in PEERS if formats.get(name).PackedLinear.in_graphs]
 # Activations in int8 keep 41 dB of normal data and those in float8 31; bfloat16 keeps 50 of a product.
 LEAST_DB = {name: 36 if "int8" in name else 30 if "fp8" in name else 45 for name in PEERS}
 # Groups that VGGT's variants have: narrower ones are the conformance suite's, for its small layers.

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 the user's mistake, 1 any other failure, 128 + signal."""
     words = [hyphenated(word) for word in (sys.argv[1:] if argv is None else argv)]
     args = arguments.parser().parse_args(words)
+    machine.let_segments_grow()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").propagate = False  # It prints by itself.

@@ -162,7 +162,8 @@ def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
 def _compiled(engine: Engine) -> Engine:
     """The same engine with compiled blocks, replayed as a CUDA graph, lest Python's way to the kernels be timed.
 
-    Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass.
+    Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass. Nor
+    is there one around a library that waits for the GPU in its products, as uncompiled ones of the heads do.
 
     Raises:
         UnsupportedError: There is no Triton to compile for the GPU.
@@ -171,7 +172,7 @@ def _compiled(engine: Engine) -> Engine:
         raise UnsupportedError("torch.compile needs Triton on a GPU, which is not installed.")
     compile_blocks(engine.model)
     name = "plain, its blocks by torch.compile"
-    if engine.settings.autocast:
+    if engine.settings.autocast or _waiting(engine.model):
         return dataclasses.replace(engine, kernels=engine.kernels | {"engine": name})
     from vggt_quant.fast.graph import WORDS, GraphedPass
 
@@ -197,10 +198,18 @@ def _fast(engine: Engine) -> Engine:
     return dataclasses.replace(engine, kernels=engine.kernels | names, forward=forward)
 
 
+def _waiting(model: VGGT) -> list[str]:
+    """The formats whose product no CUDA graph can hold."""
+    layers = formats.packed_layers(model).values()
+    return sorted({layer.format for layer in layers if not getattr(layer, "in_graphs", True)})
+
+
 def _not_fast(engine: Engine) -> str | None:
     """Why there is no fast pass, or None."""
     if not formats.has_triton():
         return "Triton is not installed"
+    if waiting := _waiting(engine.model):
+        return f"{', '.join(waiting)} waits for the GPU in every product, which no CUDA graph can hold"
     # Here and not above: the kernels want Triton, which comes with PyTorch's CUDA builds for Linux only.
     from vggt_quant import fast
 

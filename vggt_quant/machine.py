@@ -138,6 +138,15 @@ def keep_freed_memory() -> bool:
     return bool(mallopt and mallopt(trim_threshold, 1 << 30) and mallopt(mmap_threshold, 32 << 20))
 
 
+def let_segments_grow() -> None:
+    """Have PyTorch's CUDA allocator, not used yet, take memory in segments that grow, unless the environment says how.
+
+    Of segments of fixed sizes up to a fifth lay unused beside the tensors of VGGT-1B, in pieces too small for the next.
+    """
+    if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+
+
 def resident_bytes() -> int:
     """Resident set of this process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -37,7 +37,7 @@ from vggt_quant.tensor_file import read_tensors
 CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
 CUDA_REPEATS = Repeats(warmup=1, at_least=8, at_most=100, warmup_seconds=0.5)
 ONCE = Repeats(warmup=0, at_least=1, at_most=1)
-FILL_TRIES, FEWER = 4, 0.97
+FILL_TRIES, FEWER = 8, 0.96
 """How often a number is tried, and the share of images to go on with after one that did not fit."""
 FILL_SECONDS = 60
 """A pass that would take longer is not run only to see whether it fits."""

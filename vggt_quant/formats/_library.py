@@ -36,6 +36,8 @@ class Library(PackedBase):
     """Whether the library multiplies weights that have some."""
     rearranges: ClassVar[bool] = False
     """Whether the library makes weights of its own; ours then wait in the CPU's memory."""
+    in_graphs: ClassVar[bool] = True
+    """Whether a CUDA graph can hold the product: not where the library waits for the GPU in it."""
     operand: Kind = "bfloat16"
     devices = ("cpu", "cuda")
 

@@ -23,6 +23,7 @@ class PackedLinear(Library, Int8):
     library, distribution = "bitsandbytes", "bitsandbytes"
     product = f"LLM.int8, threshold {THRESHOLD:g}"
     arithmetic = "int8"
+    in_graphs = False
 
     def hand_over(self, device: torch.device) -> Any:
         """A `MatmulLtState` over our bytes."""

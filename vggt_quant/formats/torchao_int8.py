@@ -22,6 +22,7 @@ class PackedLinear(Library, Int8):
     library, distribution = "torchao", "torchao"
     product = "Int8Tensor, dynamic by token"
     multiple_of = 8
+    in_graphs = False
     arithmetic = "int8"
 
     def hand_over(self, device: torch.device) -> Any:

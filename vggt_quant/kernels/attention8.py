@@ -28,7 +28,7 @@ from vggt_quant.kernels import cast, gemm
 from vggt_quant.kernels.reference import FLOAT8, FLOAT8_MAX, TINY
 
 QUERIES, KEYS = 64, 128
-MEASURED, STEPS = 64, 8
+MEASURED, STEPS = 128, 4
 """Tokens that a program measures at a time, and how many times."""
 RANGE = 13.0
 LOG2_E = 1.4426950408889634
