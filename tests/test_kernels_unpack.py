@@ -26,7 +26,7 @@ def packed_int4(n, k, group, *, zero_points, device):
 
 @pytest.mark.parametrize(("device", "n", "k"), CASES)
 @pytest.mark.parametrize("zero_points", [False, True])
-@pytest.mark.parametrize("group", [48, 128])
+@pytest.mark.parametrize("group", [5, 48, 128, 2050, 10_001])
 def test_nibbles_become_bfloat16(device, n, k, group, zero_points):
     stored = packed_int4(n, k, group, zero_points=zero_points, device=device)
     # A whole number of at most 4 bits times a scale of 8: float32 holds it, so only the last rounding is left.
@@ -37,8 +37,9 @@ def test_nibbles_become_bfloat16(device, n, k, group, zero_points):
 @pytest.mark.parametrize(("device", "n", "k"), CASES)
 @pytest.mark.parametrize("zero_points", [False, True])
 @pytest.mark.parametrize("kind", ["int8", "float8"])
-def test_nibbles_become_8_bits_under_one_scale_per_row(device, n, k, kind, zero_points):
-    stored = packed_int4(n, k, 128, zero_points=zero_points, device=device)
+@pytest.mark.parametrize("group", [5, 48, 128, 10_001])
+def test_nibbles_become_8_bits_under_one_scale_per_row(device, n, k, group, kind, zero_points):
+    stored = packed_int4(n, k, group, zero_points=zero_points, device=device)
     twin_NK, scale_N = reference.int4_to_rows(*stored, kind)
     got = unpack_int4(*stored, kind, scale_N)
     assert got.dtype == twin_NK.dtype

@@ -143,8 +143,8 @@ def int4_to_rows(
 ) -> tuple[Tensor, Tensor]:
     """Packed int4 as int8 or float8 [N, columns] with one float32 scale [N] per row, for 8-bit arithmetic."""
     scale_N = int4_row_scale(scale_NG, zero_point_NG, kind)
-    weight_NK = dequantize_int4(packed_NB, scale_NG, zero_point_NG, columns, group_size, torch.float32)
-    values_NK = weight_NK / scale_N[:, None]
+    ratio_NG = scale_NG.float() / scale_N[:, None]
+    values_NK = dequantize_int4(packed_NB, ratio_NG, zero_point_NG, columns, group_size, torch.float32)
     return (values_NK.round().to(torch.int8) if kind == "int8" else values_NK.to(FLOAT8)), scale_N
 
 

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vggt_quant.kernels import cast
+from vggt_quant.kernels import cast, reference
 from vggt_quant.kernels.operands import Kind
 from vggt_quant.kernels.reference import FLOAT8
 
@@ -18,27 +18,36 @@ _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "float8": FLOAT8}
 
 
 @triton.jit
-def _int4(packed, scale, zero, row_scale, out, K, B, G, group, KIND: tl.constexpr, BYTES: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def _int4(
+    packed, scale, zero, row_scale, out, groups, K, B, G,
+    GROUP: tl.constexpr, KIND: tl.constexpr, GROUPS: tl.constexpr, BYTES: tl.constexpr,
+):  # fmt: skip
+    # Groups in a row of their own, whatever row of the weight they are of: one scale each to load and to divide.
+    group = tl.program_id(0) * GROUPS + tl.arange(0, GROUPS)
+    is_group = group < groups
+    row, first = group // G, group % G * GROUP
     byte = tl.program_id(1) * BYTES + tl.arange(0, BYTES)
-    pairs = tl.load(packed + row * B + byte, byte < B, 0).to(tl.int32)
+    inside = is_group[:, None] & (byte < GROUP // 2)[None, :] & (first[:, None] // 2 + byte[None, :] < B)
+    place = row.to(tl.int64) * B + first // 2
+    pairs = tl.load(packed + place[:, None] + byte[None, :], inside, 0).to(tl.int32)
     value = tl.interleave(pairs & 15, (pairs >> 4) & 15).to(tl.float32)
-    column = tl.program_id(1) * 2 * BYTES + tl.arange(0, 2 * BYTES)
-    inside = column < K
-    place = row * G + column // group
     if zero is not None:
-        value -= tl.load(zero + place, inside, 0).to(tl.float32)
+        value -= tl.load(zero + group, is_group, 0).to(tl.float32)[:, None]
     else:
         value -= 8.0
-    value *= tl.load(scale + place, inside, 0.0).to(tl.float32)
-    # Exact division: with one group a row, an eighth of the quotients are halfway between two whole numbers.
+    factor = tl.load(scale + group, is_group, 0.0).to(tl.float32)
+    if KIND != "bfloat16":
+        factor = tl.div_rn(factor, tl.load(row_scale + row, is_group, 1.0))
+    value *= factor[:, None]
     if KIND == "int8":
-        value = cast.nearest(tl.div_rn(value, tl.load(row_scale + row))).to(tl.int8)
+        value = cast.nearest(value).to(tl.int8)
     elif KIND == "float8":
-        value = cast.to_float8(tl.div_rn(value, tl.load(row_scale + row)))
+        value = cast.to_float8(value)
     else:
         value = cast.to(value, tl.bfloat16)
-    tl.store(out + row * K + column, value, inside)
+    column = tl.program_id(1) * 2 * BYTES + tl.arange(0, 2 * BYTES)
+    inside = is_group[:, None] & (column < GROUP)[None, :] & (first[:, None] + column[None, :] < K)
+    tl.store(out + (row.to(tl.int64) * K + first)[:, None] + column[None, :], value, inside)
 
 
 def unpack_int4(
@@ -51,12 +60,21 @@ def unpack_int4(
     row_scale_N: Tensor | None = None,
 ) -> Tensor:
     """Packed int4 as bfloat16, or as int8 or float8 under a scale per row: [N, columns]."""
-    rows, width = packed_NB.shape
+    (rows, width), per_row = packed_NB.shape, scale_NG.shape[1]
+    stored = packed_NB, scale_NG, zero_point_NG, columns, group_size
+    if group_size % 2 and per_row > 1:  # a byte of two groups: nobody's choice, so not the kernel's
+        is_wide = kind == "bfloat16"
+        return (
+            reference.dequantize_int4(*stored, torch.bfloat16) if is_wide else reference.int4_to_rows(*stored, kind)[0]
+        )
+    group_size += group_size % 2
     out = packed_NB.new_empty(rows, columns, dtype=_DTYPES[kind])
-    block = min(1024, triton.next_power_of_2(width))
-    _int4[(rows, triton.cdiv(width, block))](
-        packed_NB, scale_NG, zero_point_NG, row_scale_N, out, columns, width, scale_NG.shape[1], group_size,
-        KIND=kind, BYTES=block, num_warps=4,
+    block = min(1024, triton.next_power_of_2(min(group_size // 2, width)))
+    groups = max(1, 1024 // block)
+    # Fused to one operation, product and rounding would round other values than the twin's halfway between two.
+    _int4[(triton.cdiv(rows * per_row, groups), triton.cdiv(min(group_size // 2, width), block))](
+        packed_NB, scale_NG, zero_point_NG, row_scale_N, out, rows * per_row, columns, width, per_row,
+        GROUP=group_size, KIND=kind, GROUPS=groups, BYTES=block, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
     return out
 
