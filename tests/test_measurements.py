@@ -9,7 +9,8 @@ from vggt_quant import speed_report, speed_summary
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "docs" / "measurements" / "2026-11-26-h100-speed"
-QUOTED = ["bf16", "fp8", "fp8_attention8", "int8_w8a8", "int4_w4a8", "int4_w4a8_attention8"]
+QUOTED = ["bf16", "bf16_autocast", "tf32", "fp32", "fp8", "fp8_attention8", "int8_w8a8", "int4_w4a8"]
+QUOTED += ["int4_w4a8_attention8"]
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
