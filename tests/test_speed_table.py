@@ -191,13 +191,8 @@ def test_a_command_or_a_job_that_is_ended_loses_nothing_and_the_next_call_goes_o
 
 def test_a_size_that_does_not_fit_ends_the_sizes_and_fails_nothing(made, tmp_path):
     """The limit lets the nano model run one image, and not the attention of 300 images over each other."""
-    folder, _ = made
     write(random_photos.prepare(tmp_path, [400], 56, 84), tmp_path / "photos.json")
-    more = ["--packed", str(folder / "quantize" / "bf16.json"), "--images", str(tmp_path / "photos.json")]
-    more += ["--num-images", "300,1,400", "--repeats", "1", "--memory-limit-mb", "500", "--device", "cpu"]
-    process = subprocess.run([*COMMAND, "speed", *more, "--out", str(tmp_path / "o.json")], env=one_thread())
-    assert process.returncode == 0
-    result = read(SweepResult, tmp_path / "o.json")
+    result = sweep_of_bf16(made, tmp_path, "--num-images", "300,1,400", "--memory-limit-mb", "500")
     assert [size.outcome for size in result.sizes] == ["ok", "out_of_memory", "out_of_memory"]
     assert result.sizes[1].reason.startswith("out of memory at 300 images: RuntimeError: ")
     assert result.sizes[2].reason == result.sizes[1].reason
@@ -205,13 +200,8 @@ def test_a_size_that_does_not_fit_ends_the_sizes_and_fails_nothing(made, tmp_pat
 
 
 def test_the_number_of_images_that_just_fits_is_run_in_its_memory(made, tmp_path):
-    folder, _ = made
     write(random_photos.prepare(tmp_path, [3], 350, 518), tmp_path / "photos.json")
-    more = ["--packed", str(folder / "quantize" / "bf16.json"), "--images", str(tmp_path / "photos.json")]
-    more += ["--num-images", "1,3", "--repeats", "1", "--fill-memory", "1,100000", "--device", "cpu"]
-    process = subprocess.run([*COMMAND, "speed", *more, "--out", str(tmp_path / "o.json")], env=one_thread())
-    assert process.returncode == 0
-    result = read(SweepResult, tmp_path / "o.json")
+    result = sweep_of_bf16(made, tmp_path, "--num-images", "1,3", "--fill-memory", "1,100000")
     assert result.filled
     assert {size.tried_gib for size in result.filled} == {1}  # no machine has the other
     found = growth.capacity(1, [*result.sizes, *result.filled])
@@ -220,8 +210,14 @@ def test_the_number_of_images_that_just_fits_is_run_in_its_memory(made, tmp_path
     assert all(found.num_images < number for number, fits in run.items() if not fits)
 
 
-def one_thread():
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+def sweep_of_bf16(made, tmp_path, *more):
+    """Each size of the photos in `tmp_path` timed once, in a process with one thread."""
+    folder, _ = made
+    more += ("--packed", str(folder / "quantize" / "bf16.json"), "--images", str(tmp_path / "photos.json"))
+    more += ("--repeats", "1", "--device", "cpu", "--out", str(tmp_path / "o.json"))
+    process = subprocess.run([*COMMAND, "speed", *more], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.returncode == 0
+    return read(SweepResult, tmp_path / "o.json")
 
 
 def test_more_images_than_there_are_photos_are_refused(made, tmp_path):

@@ -160,13 +160,14 @@ def _missed(size: SizeResult, memory_gib: int) -> bool:
 @contextlib.contextmanager
 def _held_to(memory_gib: int, device: torch.device) -> Iterator[None]:
     """Let CUDA's allocator take no more from the driver than this, so that what it holds in reserve counts, too."""
-    if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(memory_gib * growth.GIB / _device_memory_bytes("cuda"))
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.set_per_process_memory_fraction(memory_gib * growth.GIB / _device_memory_bytes("cuda"))
     try:
         yield
     finally:
-        if device.type == "cuda":
-            torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def _with_work(size: SizeResult, work: Work) -> SizeResult:

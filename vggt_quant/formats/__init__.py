@@ -17,6 +17,7 @@ and, where they differ from the usual,
     devices                         the kinds of device that it runs on, if not both "cpu" and "cuda"
     unsupported(device)             why that device cannot run it, or None
     operand, multiply(operand)      for the fast engine: the kind of operand it wants (`kernels.operands`), the product
+    in_graphs                       False where the product waits for the GPU, so that no CUDA graph can hold it
     hidden_bytes()                  bytes that it holds in no parameter and no buffer
 
 A format knows a Linear, never VGGT. Modules are swapped and tensors not subclassed, because a plain buffer keeps

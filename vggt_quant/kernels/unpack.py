@@ -63,16 +63,16 @@ def unpack_int4(
     (rows, width), per_row = packed_NB.shape, scale_NG.shape[1]
     stored = packed_NB, scale_NG, zero_point_NG, columns, group_size
     if group_size % 2 and per_row > 1:  # a byte of two groups: nobody's choice, so not the kernel's
-        is_wide = kind == "bfloat16"
-        return (
-            reference.dequantize_int4(*stored, torch.bfloat16) if is_wide else reference.int4_to_rows(*stored, kind)[0]
-        )
+        if kind == "bfloat16":
+            return reference.dequantize_int4(*stored, torch.bfloat16)
+        return reference.int4_to_rows(*stored, kind)[0]
     group_size += group_size % 2
     out = packed_NB.new_empty(rows, columns, dtype=_DTYPES[kind])
-    block = min(1024, triton.next_power_of_2(min(group_size // 2, width)))
-    groups = max(1, 1024 // block)
+    per_group = min(group_size // 2, width)
+    block = min(1024, triton.next_power_of_2(per_group))
+    groups = 1024 // block
     # Fused to one operation, product and rounding would round other values than the twin's halfway between two.
-    _int4[(triton.cdiv(rows * per_row, groups), triton.cdiv(min(group_size // 2, width), block))](
+    _int4[(triton.cdiv(rows * per_row, groups), triton.cdiv(per_group, block))](
         packed_NB, scale_NG, zero_point_NG, row_scale_N, out, rows * per_row, columns, width, per_row,
         GROUP=group_size, KIND=kind, GROUPS=groups, BYTES=block, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
