@@ -10,7 +10,7 @@ import time
 import pytest
 from processes import COMMAND, has_ended, worker_of
 
-from vggt_quant import jobs
+from vggt_quant import jobs, machine
 from vggt_quant.results import ModelResult, Status, read
 
 
@@ -66,6 +66,14 @@ def test_want_of_memory_is_called_so_whoever_reports_it(tmp_path, lack):
     error = read(Status, tmp_path / "s.json").error
     assert error.kind == "out_of_memory"
     assert error.message.startswith("needs more memory than its limit of 90 MB (")
+
+
+def test_what_onednn_says_is_want_of_memory_where_memory_is_limited():
+    error = RuntimeError("could not create a primitive")
+    assert jobs.describe_error("speed", error).kind == "exception"
+    assert jobs.describe_error("speed", error, limit_mb=90).kind == "out_of_memory"
+    with machine.memory_limit(100_000):
+        assert jobs.describe_error("speed", error).kind == "out_of_memory"
 
 
 def test_an_error_that_follows_from_want_of_memory_does_not_hide_it():

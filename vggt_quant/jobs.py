@@ -32,6 +32,8 @@ OUT_OF_MEMORY = (
     "t start new thread",
     "STATUS_ALLOC_FAILED",
 )
+ONEDNN = "could not create a primitive"
+"""All that oneDNN says when it gets no memory. It says so of other failures, too: taken for that under a limit only."""
 DEADLY = (signal.SIGKILL, signal.SIGABRT)
 """Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""
 
@@ -113,22 +115,23 @@ def work(
 
 def describe_error(stage: str, exception: Exception, *, limit_mb: int | None = None) -> Error:
     """What happened in one sentence, and the whole traceback."""
-    kind, code, message = _judge(exception)
+    kind, code, message = _judge(exception, is_limited=bool(limit_mb) or machine.has_memory_limit())
     if kind == "out_of_memory" and limit_mb:
         message = f"needs more memory than its limit of {limit_mb} MB ({message})"
     trace = "".join(traceback.format_exception(exception))
     return Error(stage=stage, kind=kind, message=message, traceback=trace, exit_code=code)
 
 
-def _judge(exception: Exception) -> tuple[str, int, str]:
+def _judge(exception: Exception, *, is_limited: bool) -> tuple[str, int, str]:
     """Kind of error, exit code, sentence."""
     text = f"{type(exception).__name__}: {exception}".rstrip(": ")
     has_no_memory = isinstance(exception, OSError) and exception.errno == errno.ENOMEM
+    has_no_memory |= is_limited and text.endswith(ONEDNN)
     if has_no_memory or any(words in text for words in OUT_OF_MEMORY):
         return "out_of_memory", 1, text
     if isinstance(exception, RuntimeError) and isinstance(exception.__context__, RuntimeError | MemoryError):
         # What a CUDA graph says that memory ran out under hides why it could not be captured.
-        before = _judge(exception.__context__)
+        before = _judge(exception.__context__, is_limited=is_limited)
         if before[0] == "out_of_memory":
             return before
     if isinstance(exception, ValueError | OSError):

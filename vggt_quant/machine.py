@@ -194,6 +194,11 @@ def memory_limit(megabytes: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
+def has_memory_limit() -> bool:
+    """Whether this process is held to an amount of private memory."""
+    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
+
+
 def busy_seconds() -> tuple[float, float]:
     """Processor seconds that the whole machine has worked since its start, and those of this process."""
     user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
