@@ -18,7 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
-from vggt_quant.kernels import attention8, gemm, maps, reference, rotary, rows, unpack
+from vggt_quant.kernels import attention8, gemm, heads8, maps, reference, rotary, rows, unpack
 
 CAPABILITY = int(sys.argv[1])
 
@@ -103,7 +103,7 @@ def compile_attention():
     norms = rotary.HeadNorms(q_weight_E=norm, q_bias_E=norm, k_weight_E=norm, k_bias_E=norm)
     rotary.norm_rotate(qkv, norms, torch.zeros(2, 930, 64), 16)
     if CAPABILITY == 90:
-        attention8.attend(attention8.pack(qkv, 16))
+        attention8.attend(heads8.pack(qkv, 16))
 
 
 def compile_maps():

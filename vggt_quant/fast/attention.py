@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from vggt_quant.kernels import attention8
+from vggt_quant.kernels import attention8, heads8
 
 Attend = Callable[[Tensor, int, int], Tensor]
 """Packed [query, key, value] rows [M, 3D], sequences that attend among themselves, heads -> [M, D]."""
@@ -83,7 +83,7 @@ def _by_length(tokens: int, long: Attend, short: Attend, qkv_M3D: Tensor, sequen
 
 
 def _by_float8(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
-    return attention8.attend(attention8.pack(qkv_M3D, num_heads))
+    return attention8.attend(heads8.pack(qkv_M3D, num_heads))
 
 
 def _by_sageattention(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:

@@ -1,22 +1,25 @@
-"""Attention in float8 for one sequence of heads of 64: both products on the float8 units, softmax in float32.
+"""Attention in float8 for one sequence of heads of 64: both products on the float8 units, no exponentials.
 
-A program takes 64 queries and walks over the keys, 128 at a time. The product of the next keys is started before the
-softmax of these, so that matrix units and exponentials work at the same time (as in FlashAttention-3, Shah et al. 2024,
-arXiv:2407.08608). Probabilities are multiplied by 2^8 before they become float8, to use its range.
+At heads of 64 the softmax is the limit, not the products. Three things keep it short:
 
-The keys' mean is taken out of every key: it moves all scores of a query alike, which softmax does not see, and what is
-left rounds better (Zhang et al. 2025, SageAttention, arXiv:2410.02367). It also puts each query's largest score above
-zero, since the scores now average to zero. So |q| times the longest |k| bounds the largest score from above and zero
-from below, before any key was seen. Where that bound is at most `RANGE` octaves, a program subtracts it instead of a
-running maximum, which saves the maximum, the rescaling of the sums and the wait for both; the largest probability is
-then still at least 2^(8 - RANGE), in float8's full precision. Elsewhere a program keeps the running maximum.
+- Scores stay in half precision, in which a GPU computes two at once. They round to a 2000th, float8 queries and keys to
+  a 16th.
+- Probabilities are written as float8 straight from their logarithm: the bits of e4m3, read as a whole number n, are
+  8 (log2 p + 7) where 2^f is taken as 1 + f between two powers of two (Schraudolph 1999, Neural Computation 11, 853).
+  That is up to 6 % too large, but softmax divides by the sum of the same numbers, and about 2 % are left beside the
+  2.6 % of the rounding. A multiply-add in half precision rounds to n + 1024, whose low byte is n; what lies below 2^-7
+  becomes zero. The same bits, seven places higher, are p in half precision, for the sum.
+- Values lie in memory in the order in which one product leaves the probabilities in the registers for the next.
+
+What is subtracted from the scores must keep the largest probability within float8, 2^8.75 at most. Since the keys have
+no mean (`heads8`), the scores of a query average to about zero: |q| times the longest |k| bounds the largest from above
+and zero from below, before any key was seen. Where that bound is at most `RANGE`, a program subtracts it; the largest
+probability is then still in float8's full precision. Elsewhere it subtracts a running maximum.
 
 Legend: M tokens, N tokens padded with zeros to whole blocks of keys, H heads, E head width.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -25,106 +28,51 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vggt_quant.kernels import cast, gemm
-from vggt_quant.kernels.reference import FLOAT8, FLOAT8_MAX, TINY
+from vggt_quant.kernels.heads8 import BLOCK, Float8Heads, reorder
 
-QUERIES, KEYS = 64, 128
-MEASURED, STEPS = 128, 4
-"""Tokens that a program measures at a time, and how many times."""
+QUERIES, KEYS = 128, BLOCK
 RANGE = 13.0
+"""Octaves, that is powers of two of a probability."""
 LOG2_E = 1.4426950408889634
+HIGHEST = tl.constexpr(1024.0 + 126.0)
+"""1024 and the bits of 448, float8's largest."""
+LARGEST_SCORE = tl.constexpr(44000.0)
+"""Scores above count as this much, 8,000 octaves: eighths of octaves of more are not in half precision."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Float8Heads:
-    """Query, key and value of M tokens in float8."""
-
-    q_HNE: Tensor
-    k_HNE: Tensor
-    """Without the mean of the keys."""
-    v_HEN: Tensor
-    """Transposed, since the matrix units want the summed dimension innermost."""
-    v_scale_H: Tensor
-    """float32: v stands for v_HEN times this."""
-    k_longest_H: Tensor
-    """float32: the length of each head's longest key."""
-    tokens: int
-
-
-@triton.jit(do_not_specialize=["M"])
-def _measure(
-    qkv, k_sum, v_largest, M, row_stride, H: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr, STEPS: tl.constexpr
-):
-    part, head, e = tl.program_id(0), tl.program_id(1), tl.arange(0, E)
-    sums = tl.zeros((TOKENS, E), tl.float32)
-    largest = tl.zeros((TOKENS, E), tl.int32)
-    for step in range(STEPS):
-        token = (part.to(tl.int64) * STEPS + step) * TOKENS + tl.arange(0, TOKENS)[:, None]
-        row = qkv + token * row_stride + head * E + e[None, :]
-        sums += tl.load(row + H * E, token < M, 0.0).to(tl.float32)
-        v = tl.load(row + 2 * H * E, token < M, 0.0).to(tl.float32)
-        # As integers, like `cast.largest`: NaN counts as the largest.
-        largest = tl.maximum(largest, tl.abs(v).to(tl.int32, bitcast=True))
-    tl.store(k_sum + (part * H + head) * E + e, tl.sum(sums, 0))
-    tl.store(v_largest + part * H + head, tl.max(tl.max(largest, 1), 0).to(tl.float32, bitcast=True))
+@triton.jit
+def _probabilities(y):
+    """The float8 whose bits are y - 1024, 0 below, and its 2^-8 in half precision, in which y is, HIGHEST at most."""
+    if cast.INTERPRETED:
+        n = tl.maximum(y.to(tl.float32) - 1024.0, 0.0)
+        p, half = n.to(tl.uint8), (n * 128.0).to(tl.uint16).to(tl.float16, bitcast=True)
+    else:
+        # Two values to a register, what Triton does not do by itself here: 4 of them take 8 instructions instead of 20.
+        p, half = tl.inline_asm_elementwise(
+            "{ .reg .b32 a, b, least; mov.b32 least, 0x64006400; "
+            "max.f16x2 a, $3, least; max.f16x2 b, $4, least; prmt.b32 $0, a, b, 0x6420; "
+            "mad.lo.u32 $1, a, 128, 0xffce0000; mad.lo.u32 $2, b, 128, 0xffce0000; }",
+            "=r,=r,=r,r,r", [y], (tl.int8, tl.float16), is_pure=True, pack=4,
+        )  # fmt: skip
+    return p.to(tl.float8e4nv, bitcast=True), half
 
 
-def _mean_and_largest(qkv_M3D: Tensor, num_heads: int, width: int) -> tuple[Tensor, Tensor]:
-    """The mean of the keys [H E] and the largest magnitude of the values [H], in one pass over both."""
-    tokens = len(qkv_M3D)
-    parts = triton.cdiv(tokens, MEASURED * STEPS)
-    k_sum_PD = qkv_M3D.new_empty(parts, num_heads * width, dtype=torch.float32)
-    v_largest_PH = qkv_M3D.new_empty(parts, num_heads, dtype=torch.float32)
-    _measure[(parts, num_heads)](
-        qkv_M3D, k_sum_PD, v_largest_PH, tokens, qkv_M3D.stride(0),
-        H=num_heads, E=width, TOKENS=MEASURED, STEPS=STEPS, num_warps=4,
-    )  # fmt: skip
-    return k_sum_PD.sum(0) / tokens, v_largest_PH.amax(0)
+@triton.jit
+def _fold(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr, MAXIMUM: tl.constexpr):
+    """Sum or maximum of 16 columns each, halves onto halves: so registers of two values meet as they are."""
+    for i in tl.static_range(1, 5):
+        a, b = tl.split(tl.permute(tl.reshape(x, (ROWS, 2, COLUMNS >> i)), (0, 2, 1)))
+        x = tl.maximum(a, b) if MAXIMUM else a + b
+    return x
 
 
-@triton.jit(do_not_specialize=["M", "padded"])
-def _pack(
-    qkv, k_mean, v_scale, q_out, k_out, v_out, k_longest, M, padded, row_stride,
-    H: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
-):  # fmt: skip
-    head, e = tl.program_id(1), tl.arange(0, E)[None, :]
-    token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)[:, None]
-    inside = token < M
-    row = qkv + token * row_stride + head * E + e
-    out = (head * padded + token) * E + e
-    tl.store(q_out + out, cast.to_float8(tl.load(row, inside, 0.0).to(tl.float32)))
-    k = tl.load(row + H * E, inside, 0.0).to(tl.float32) - tl.load(k_mean + head * E + e)
-    k = tl.where(inside, k, 0.0)
-    tl.atomic_max(k_longest + head, tl.sqrt(tl.max(tl.sum(k * k, 1), 0)))
-    tl.store(k_out + out, cast.to_float8(k))
-    v = tl.load(row + 2 * H * E, inside, 0.0).to(tl.float32) / tl.load(v_scale + head)
-    # From 2.1 million tokens on, the values' places do not fit into 32 bits.
-    line = (head * E + tl.arange(0, E)[:, None]).to(tl.int64)
-    place = line * padded + tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)[None, :]
-    tl.store(v_out + place, tl.trans(cast.to_float8(v)))
-
-
-def pack(qkv_M3D: Tensor, num_heads: int) -> Float8Heads:
-    """Packed [query, key, value] rows in float8.
-
-    Query and key need no scale: behind a layer norm they are at most 8 times its weight, far below 448; what lies
-    above saturates.
-    """
-    tokens, width = qkv_M3D.shape[0], qkv_M3D.shape[1] // (3 * num_heads)
-    padded = -(-tokens // KEYS) * KEYS
-    k_mean_D, v_largest_H = _mean_and_largest(qkv_M3D, num_heads, width)
-    heads = Float8Heads(
-        q_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=FLOAT8),
-        k_HNE=qkv_M3D.new_empty(num_heads, padded, width, dtype=FLOAT8),
-        v_HEN=qkv_M3D.new_empty(num_heads, width, padded, dtype=FLOAT8),
-        v_scale_H=(v_largest_H / FLOAT8_MAX).clamp(min=TINY),
-        k_longest_H=torch.zeros_like(v_largest_H),
-        tokens=tokens,
-    )
-    _pack[(padded // KEYS, num_heads)](
-        qkv_M3D, k_mean_D, heads.v_scale_H, heads.q_HNE, heads.k_HNE, heads.v_HEN,
-        heads.k_longest_H, tokens, padded, qkv_M3D.stride(0), H=num_heads, E=width, TOKENS=KEYS, num_warps=4,
-    )  # fmt: skip
-    return heads
+@triton.jit
+def _block(source, row, column, stride, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, TMA: tl.constexpr):
+    if TMA:
+        block = source.load([row, column])
+    else:
+        block = tl.load(source + (row + tl.arange(0, HEIGHT)[:, None]) * stride + column + tl.arange(0, WIDTH)[None, :])
+    return block
 
 
 @triton.jit
@@ -138,65 +86,60 @@ def _exp2(x):
 
 
 @triton.jit
-def _block(source, row, column, stride, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, TMA: tl.constexpr):
-    if TMA:
-        block = source.load([row, column])
-    else:
-        block = tl.load(source + (row + tl.arange(0, HEIGHT)[:, None]) * stride + column + tl.arange(0, WIDTH)[None, :])
-    return block
-
-
-@triton.jit
-def _softmax(s, scale, top, total, acc, FIXED: tl.constexpr):
-    """Probabilities times 2^8, and what is carried on, updated."""
-    if FIXED:
-        p = _exp2(s * scale - (top - 8.0)[:, None])
-        total += tl.sum(p, 1)
-    else:
-        higher = tl.maximum(top, tl.max(s, 1) * scale)
-        p = _exp2(s * scale - (higher - 8.0)[:, None])
-        shrink = _exp2(top - higher)
-        total = total * shrink + tl.sum(p, 1)
-        acc *= shrink[:, None]
-        top = higher
-    return cast.to_float8(p), top, total, acc
+def _add(s, values, c, shift, total, acc, QUERIES: tl.constexpr, KEYS: tl.constexpr, FIXED: tl.constexpr):
+    """A block of keys: shift, the sum of the weights and the weighted sum of the values, updated."""
+    if not FIXED:
+        s = tl.minimum(s, tl.full((1, 1), LARGEST_SCORE, tl.float16), propagate_nan=tl.PropagateNan.ALL)
+        top = tl.max(_fold(s, QUERIES, KEYS, True), 1).to(tl.float32)
+        lower = HIGHEST - top * c
+        # Below by the largest rounding to half precision, which must not lift a value above HIGHEST.
+        lower = tl.minimum(lower - tl.abs(lower) * 2**-10, shift).to(tl.float16).to(tl.float32)
+        shrink = _exp2((lower - shift) * 0.125)[:, None]
+        total *= shrink
+        acc *= shrink
+        shift = lower
+    p, half = _probabilities(s * tl.full((1, 1), c, tl.float16) + shift.to(tl.float16)[:, None])
+    total += _fold(half, QUERIES, KEYS, False).to(tl.float32)
+    acc = tl.dot(reorder(p, QUERIES, KEYS), values.T, acc)
+    return shift, total, acc
 
 
 @triton.jit
 def _walk(
-    queries, k, v, head, M, padded, scale, top,
+    queries, k, v, head, M, padded, c, shift,
     E: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, FIXED: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     """All keys: the weighted sum of the values and the sum of the weights."""
-    total = tl.zeros((QUERIES,), tl.float32)
+    total = tl.zeros((QUERIES, KEYS // 16), tl.float32)
     acc = tl.zeros((QUERIES, E), tl.float32)
-    s = tl.dot(queries, _block(k, head * padded, 0, E, KEYS, E, TMA).T)
+    # The block of keys that may be incomplete comes first, since nothing else is in the registers then.
     last = tl.cdiv(M, KEYS) - 1
-    for block in tl.range(0, last):
-        following = tl.dot(queries, _block(k, head * padded + (block + 1) * KEYS, 0, E, KEYS, E, TMA).T)
-        p, top, total, acc = _softmax(s, scale, top, total, acc, FIXED)
-        acc = tl.dot(p, _block(v, head * E, block * KEYS, padded, E, KEYS, TMA).T, acc)
-        s = following
+    s = tl.dot(queries, _block(k, head * padded + last * KEYS, 0, E, KEYS, E, TMA).T, out_dtype=tl.float16)
     s = tl.where(last * KEYS + tl.arange(0, KEYS)[None, :] < M, s, float("-inf"))
-    p, top, total, acc = _softmax(s, scale, top, total, acc, FIXED)
-    acc = tl.dot(p, _block(v, head * E, last * KEYS, padded, E, KEYS, TMA).T, acc)
-    return acc, total
+    values = _block(v, head * E, last * KEYS, padded, E, KEYS, TMA)
+    shift, total, acc = _add(s, values, c, shift, total, acc, QUERIES, KEYS, FIXED)
+    for block in tl.range(0, last):
+        s = tl.dot(queries, _block(k, head * padded + block * KEYS, 0, E, KEYS, E, TMA).T, out_dtype=tl.float16)
+        values = _block(v, head * E, block * KEYS, padded, E, KEYS, TMA)
+        shift, total, acc = _add(s, values, c, shift, total, acc, QUERIES, KEYS, FIXED)
+    return acc, tl.sum(total, 1) * 256.0
 
 
 @triton.jit(do_not_specialize=["M", "padded"])
 def _attend(
-    q, k, v, v_scale, k_longest, out, M, padded, scale, out_stride, RANGE: tl.constexpr,
-    E: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, TMA: tl.constexpr,
+    q, k, v, v_scale, k_longest, out, M, padded, c, out_stride,
+    RANGE: tl.constexpr, E: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     head, first = tl.program_id(1), tl.program_id(0) * QUERIES
     queries = _block(q, head * padded + first, 0, E, QUERIES, E, TMA)
     lengths = queries.to(tl.float32)
-    bound = tl.sqrt(tl.sum(lengths * lengths, 1)) * tl.load(k_longest + head) * scale
-    if tl.max(bound, 0) <= RANGE:
-        acc, total = _walk(queries, k, v, head, M, padded, scale, bound, E, QUERIES, KEYS, True, TMA)
+    bound = tl.sqrt(tl.sum(lengths * lengths, 1)) * tl.load(k_longest + head) * c
+    if tl.max(bound, 0) <= 8.0 * RANGE:
+        shift = cast.nearest(HIGHEST - 0.5 - bound)
+        acc, total = _walk(queries, k, v, head, M, padded, c, shift, E, QUERIES, KEYS, True, TMA)
     else:
-        lowest = tl.full((QUERIES,), -1e30, tl.float32)
-        acc, total = _walk(queries, k, v, head, M, padded, scale, lowest, E, QUERIES, KEYS, False, TMA)
+        unknown = tl.full((QUERIES,), 60000.0, tl.float32)
+        acc, total = _walk(queries, k, v, head, M, padded, c, unknown, E, QUERIES, KEYS, False, TMA)
     acc *= (tl.load(v_scale + head) / total)[:, None]
     row = first + tl.arange(0, QUERIES)[:, None]
     place = row.to(tl.int64) * out_stride + head * E + tl.arange(0, E)[None, :]
@@ -208,12 +151,14 @@ def attend(heads: Float8Heads) -> Tensor:
     num_heads, padded, width = heads.q_HNE.shape
     out = heads.q_HNE.new_empty(heads.tokens, num_heads * width, dtype=torch.bfloat16)
     tma = gemm.has_tma(out.device, width)
+    # Scores times c are eighths of octaves, as float8's bits count them; a number that half precision has.
+    c = torch.tensor(8 * LOG2_E * width**-0.5, dtype=torch.float16).item()
     q, k, v = heads.q_HNE.flatten(0, 1), heads.k_HNE.flatten(0, 1), heads.v_HEN.flatten(0, 1)
     _attend[(triton.cdiv(heads.tokens, QUERIES), num_heads)](
         TensorDescriptor.from_tensor(q, [QUERIES, width]) if tma else q,
         TensorDescriptor.from_tensor(k, [KEYS, width]) if tma else k,
         TensorDescriptor.from_tensor(v, [width, KEYS]) if tma else v,
-        heads.v_scale_H, heads.k_longest_H, out, heads.tokens, padded, LOG2_E * width**-0.5, out.stride(0),
-        RANGE=RANGE, E=width, QUERIES=QUERIES, KEYS=KEYS, TMA=tma, num_warps=4, num_stages=2, maxnreg=168,
+        heads.v_scale_H, heads.k_longest_H, out, heads.tokens, padded, c, out.stride(0),
+        RANGE=RANGE, E=width, QUERIES=QUERIES, KEYS=KEYS, TMA=tma, num_warps=8, num_stages=3, maxnreg=128,
     )  # fmt: skip
     return out
