@@ -59,7 +59,7 @@ def _measure(
 
 
 @triton.jit(do_not_specialize=["M", "parts"])
-def _summarize(
+def _combine(
     k_sum, v_largest, k_mean, v_scale, k_longest, M, parts, H: tl.constexpr, E: tl.constexpr, PARTS: tl.constexpr
 ):
     head, e = tl.program_id(0), tl.arange(0, E)
@@ -87,7 +87,7 @@ def _measured(qkv_M3D: Tensor, num_heads: int, width: int) -> tuple[Tensor, Tens
     )  # fmt: skip
     k_mean_D = k_sum_PD.new_empty(num_heads * width)
     v_scale_H, k_longest_H = k_sum_PD.new_empty(2, num_heads)
-    _summarize[(num_heads,)](
+    _combine[(num_heads,)](
         k_sum_PD, v_largest_PH, k_mean_D, v_scale_H, k_longest_H, tokens, parts,
         H=num_heads, E=width, PARTS=64, num_warps=4,
     )  # fmt: skip
