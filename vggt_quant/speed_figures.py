@@ -1,7 +1,7 @@
 """Cost against the number of images as a picture: time and peak memory of each variant, with the fitted growth.
 
 Marks are measurements, lines are fits. Variants differ in colour and in mark, so that nothing is told by colour alone;
-the colours are Okabe and Ito's.
+the colours are Okabe and Ito's, grey and violet.
 """
 
 import io
@@ -21,7 +21,7 @@ from vggt_quant.speed_results import Cell, Growth, SpeedRow, SpeedTable
 from vggt_quant.typed_json import write_bytes
 
 DPI = 160
-COLORS = ("#222222", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+COLORS = ("#222222", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#6A3D9A")
 MARKS = "osD^vPX<>*"
 GRID = "#E3E3E3"
 FAR_SLOWER = 0.7
