@@ -1,5 +1,7 @@
 """Attention in float8 against the exact one, for queries of both kinds: with and without a bound on their scores."""
 
+from math import inf, nan
+
 import pytest
 import torch
 from kernel_cases import INTERPRETED, generator, on_both
@@ -101,12 +103,60 @@ def test_heads_of_another_width_have_no_float8_attention():
     assert attention.unsupported(torch.device("cpu"), 32, "bfloat16") is None
 
 
-@pytest.mark.parametrize(("device", "part"), on_both([], [(0,), (1,), (2,)]))
-def test_a_query_key_or_value_that_is_no_number_spoils_its_head(device, part):
-    """On the GPU only: the interpreter's float8 knows no NaN."""
+@pytest.mark.parametrize(("device", "tokens"), on_both([(300,)], [(300,), (18_600,), (93_000,)]))
+@pytest.mark.parametrize("size", [0.25, 4.0])
+def test_values_of_one_sign_are_summed_in_full_however_long_the_sequence(device, tokens, size):
+    """Float8 units drop what is less than a 2^13th of a sum: of 18,600 values near 1, a fifth of the sum."""
+    qkv = torch.randn(tokens, 3, 1, E, generator=generator(tokens)).to(device)
+    qkv[:, 0] *= size
+    qkv[:, 2] = 1 + 0.5 * qkv[:, 2]
+    qkv = qkv.bfloat16()
+    packed = heads8.pack(qkv.flatten(1), 1)
+    got = attention8.attend(packed)[:128].double()
+    q, k, v = (part[:, :128] if i == 0 else part for i, part in enumerate(unpacked(packed)))
+    exact = exact_attention(q, k, v).flatten(1)
+    assert abs((got.mean() / exact.mean()).item() - 1) < 0.003
+    assert sqnr_db(exact, got) >= 27
+
+
+@pytest.mark.parametrize("device", on_both([()], [()]))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_blocks_of_keys_a_thousand_octaves_apart_may_come_in_any_order(device, sign):
+    q_k_v = torch.randn(256, 3, 1, E, generator=generator(256))
+    q_k_v[:, 0], q_k_v[:128, 1], q_k_v[128:, 1] = 30, 2 * sign, -2 * sign
+    q_k_v = q_k_v.to(device, torch.bfloat16)
+    exact = exact_attention(*q_k_v.permute(1, 2, 0, 3))
+    assert worst_head_db(exact, attention8.attend(heads8.pack(q_k_v.flatten(1), 1))) >= 27
+
+
+@pytest.mark.parametrize("device", on_both([()], [()]))
+@pytest.mark.parametrize("length", [0.25, 3.5, 448.0])
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_no_score_lifts_a_probability_above_the_largest_float8(device, length):
+    """A key of 1 to 64 equal components, queries of every float8 along it: scores are bounds, up to 13 million."""
+    every = torch.arange(1, 127, dtype=torch.uint8).view(FLOAT8).float()
+    q, k = torch.zeros(2, E, 128, E)
+    along = torch.ones(E, E).tril()  # one head for each number of components
+    q[:, :126] = every[:, None] * along[:, None]
+    k[:, 0] = length * along
+    v = torch.full((E, E, 128), -1.0)
+    v[:, :, 0] = 1
+    packed = heads8.Float8Heads(
+        q_HNE=q.to(device, FLOAT8), k_HNE=k.to(device, FLOAT8), v_HEN=v.to(device, FLOAT8),
+        v_scale_H=torch.ones(E, device=device), k_longest_H=k.norm(dim=-1).amax(-1).to(device), tokens=126,
+    )  # fmt: skip
+    got = attention8.attend(packed).view(126, E, E)[..., 0].cpu().double()
+    weight = torch.softmax((q @ k.mT)[:, :126, :126].double() * E**-0.5, -1)[..., 0].T
+    # Of the first key 6 %, by taking its logarithm for its float8.
+    torch.testing.assert_close(got, 2 * weight - 1, atol=0.07, rtol=0)
+
+
+@pytest.mark.parametrize(("device", "part", "value"), on_both([], [(0, nan), (1, nan), (2, nan), (1, inf), (2, inf)]))
+def test_a_query_key_or_value_that_is_no_number_spoils_its_head(device, part, value):
+    """On the GPU only: the interpreter's float8 knows no NaN. An infinite query saturates."""
     qkv = heads(130, 2, device, 0.25)
     q_k_v = qkv.view(130, 3, 2, E)
-    q_k_v[5, part, 1, 3] = float("nan")
+    q_k_v[5, part, 1, 3] = value
     got = attention8.attend(heads8.pack(qkv, 2)).view(130, 2, E)
     assert got[:, 0].isfinite().all()
     spoilt = got[5, 1] if part == 0 else got[:, 1].amax(-1)

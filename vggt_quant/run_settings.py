@@ -19,7 +19,7 @@ class Run:
     """float32 products and convolutions in TF32, on CUDA only."""
     attention: Literal["bfloat16", "float8", "sageattention"] = "bfloat16"
     """What the fast engine's attention multiplies in, or a library that does, unless the model computes in float32."""
-    attention_tokens: int = 2_500
+    attention_tokens: int = 3_500
     """Sequences at least so long go to that attention, shorter ones to bfloat16, where packing would cost more than it
     saves (docs/LOG.md, 2026-11-26)."""
     compile: bool = False

@@ -7,8 +7,9 @@ At heads of 64 the softmax is the limit, not the products. Three things keep it 
 - Probabilities are written as float8 straight from their logarithm: the bits of e4m3, read as a whole number n, are
   8 (log2 p + 7) where 2^f is taken as 1 + f between two powers of two (Schraudolph 1999, Neural Computation 11, 853).
   That is up to 6 % too large, but softmax divides by the sum of the same numbers, and about 2 % are left beside the
-  2.6 % of the rounding. A multiply-add in half precision rounds to n + 1024, whose low byte is n; what lies below 2^-7
-  becomes zero. The same bits, seven places higher, are p in half precision, for the sum.
+  2.6 % of the rounding. Below 2^-6, where float8's steps stop shrinking, p comes out too small, and below 2^-7 as zero.
+  A multiply-add in half precision rounds to n + 1024, whose low byte is n. The same bits, seven places higher, are p in
+  half precision, for the sum.
 - Values lie in memory in the order in which one product leaves the probabilities in the registers for the next.
 
 What is subtracted from the scores must keep the largest probability within float8, 2^8.75 at most. Since the keys have
@@ -31,13 +32,17 @@ from vggt_quant.kernels import cast, gemm
 from vggt_quant.kernels.heads8 import BLOCK, Float8Heads, reorder
 
 QUERIES, KEYS = 128, BLOCK
+WARPS, STAGES = 8, 3
 RANGE = 13.0
 """Octaves, that is powers of two of a probability."""
 LOG2_E = 1.4426950408889634
 HIGHEST = tl.constexpr(1024.0 + 126.0)
 """1024 and the bits of 448, float8's largest."""
 LARGEST_SCORE = tl.constexpr(44000.0)
-"""Scores above count as this much, 8,000 octaves: eighths of octaves of more are not in half precision."""
+"""Scores above count as this much, 8,000 octaves, since half precision has no more eighths of octaves.
+
+Where |q| |k| is larger, a score may also overflow on its way, and a query without one above -40,000 becomes NaN.
+"""
 
 
 @triton.jit
@@ -50,7 +55,7 @@ def _probabilities(y):
         # Two values to a register, what Triton does not do by itself here: 4 of them take 8 instructions instead of 20.
         p, half = tl.inline_asm_elementwise(
             "{ .reg .b32 a, b, least; mov.b32 least, 0x64006400; "
-            "max.f16x2 a, $3, least; max.f16x2 b, $4, least; prmt.b32 $0, a, b, 0x6420; "
+            "max.NaN.f16x2 a, $3, least; max.NaN.f16x2 b, $4, least; prmt.b32 $0, a, b, 0x6420; "
             "mad.lo.u32 $1, a, 128, 0xffce0000; mad.lo.u32 $2, b, 128, 0xffce0000; }",
             "=r,=r,=r,r,r", [y], (tl.int8, tl.float16), is_pure=True, pack=4,
         )  # fmt: skip
@@ -76,31 +81,22 @@ def _block(source, row, column, stride, HEIGHT: tl.constexpr, WIDTH: tl.constexp
 
 
 @triton.jit
-def _exp2(x):
-    if cast.INTERPRETED:
-        y = tl.exp2(x)
-    else:
-        # Without the two instructions per value that denormal results would take.
-        y = tl.inline_asm_elementwise("ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], tl.float32, is_pure=True, pack=1)
-    return y
-
-
-@triton.jit
 def _add(s, values, c, shift, total, acc, QUERIES: tl.constexpr, KEYS: tl.constexpr, FIXED: tl.constexpr):
     """A block of keys: shift, the sum of the weights and the weighted sum of the values, updated."""
     if not FIXED:
         s = tl.minimum(s, tl.full((1, 1), LARGEST_SCORE, tl.float16), propagate_nan=tl.PropagateNan.ALL)
         top = tl.max(_fold(s, QUERIES, KEYS, True), 1).to(tl.float32)
         lower = HIGHEST - top * c
-        # Below by the largest rounding to half precision, which must not lift a value above HIGHEST.
+        # Below by the roundings of a product and a sum to half precision, which must not lift a value above HIGHEST.
         lower = tl.minimum(lower - tl.abs(lower) * 2**-10, shift).to(tl.float16).to(tl.float32)
-        shrink = _exp2((lower - shift) * 0.125)[:, None]
+        shrink = tl.exp2((lower - shift) * 0.125)[:, None]
         total *= shrink
         acc *= shrink
         shift = lower
     p, half = _probabilities(s * tl.full((1, 1), c, tl.float16) + shift.to(tl.float16)[:, None])
     total += _fold(half, QUERIES, KEYS, False).to(tl.float32)
-    acc = tl.dot(reorder(p, QUERIES, KEYS), values.T, acc)
+    # The units add float8 products in some 14 bits, in which thousands of small ones vanish: a block, then float32.
+    acc = tl.dot(reorder(p, QUERIES, KEYS), values.T, acc, max_num_imprecise_acc=KEYS)
     return shift, total, acc
 
 
@@ -159,6 +155,6 @@ def attend(heads: Float8Heads) -> Tensor:
         TensorDescriptor.from_tensor(k, [KEYS, width]) if tma else k,
         TensorDescriptor.from_tensor(v, [width, KEYS]) if tma else v,
         heads.v_scale_H, heads.k_longest_H, out, heads.tokens, padded, c, out.stride(0),
-        RANGE=RANGE, E=width, QUERIES=QUERIES, KEYS=KEYS, TMA=tma, num_warps=8, num_stages=3, maxnreg=128,
+        RANGE=RANGE, E=width, QUERIES=QUERIES, KEYS=KEYS, TMA=tma, num_warps=WARPS, num_stages=STAGES, maxnreg=128,
     )  # fmt: skip
     return out
