@@ -163,6 +163,17 @@ def test_a_query_key_or_value_that_is_no_number_spoils_its_head(device, part, va
     assert not spoilt.isfinite().any()
 
 
+@pytest.mark.parametrize("device", on_both([()], [()]))
+def test_what_is_no_number_is_found_in_any_part_of_a_long_sequence(device):
+    """Parts of 512 tokens, 64 of them at a time."""
+    part = heads8.MEASURED * heads8.STEPS
+    qkv = torch.zeros(66 * part, 3 * E, dtype=torch.bfloat16, device=device)
+    qkv[:, 2 * E] = 2
+    assert heads8._measured(qkv, 1, E)[1].item() == pytest.approx(2 / 448)
+    qkv[part, 2 * E] = nan
+    assert heads8._measured(qkv, 1, E)[1].isnan().all()
+
+
 @INTERPRETED
 def test_values_of_millions_of_tokens_lie_where_they_belong():
     """2.2 million tokens, 2,340 images of 350x518: one block of them, whose last lines begin beyond 2^31 values."""

@@ -64,14 +64,14 @@ def _combine(
 ):
     head, e = tl.program_id(0), tl.arange(0, E)
     sums = tl.zeros((PARTS, E), tl.float32)
-    largest = tl.zeros((PARTS,), tl.float32)
+    largest = tl.zeros((PARTS,), tl.int32)
     for first in range(0, parts, PARTS):
         part = first + tl.arange(0, PARTS)
         sums += tl.load(k_sum + (part[:, None] * H + head) * E + e[None, :], part[:, None] < parts, 0.0)
         value = tl.load(v_largest + part * H + head, part < parts, 0.0)
-        largest = tl.where(largest > value, largest, value)
+        largest = tl.maximum(largest, value.to(tl.int32, bitcast=True))
     tl.store(k_mean + head * E + e, tl.sum(sums, 0) / M)
-    tl.store(v_scale + head, cast.positive(cast.largest(largest) * (1.0 / 448.0)))
+    tl.store(v_scale + head, cast.positive(tl.max(largest, 0).to(tl.float32, bitcast=True) * (1.0 / 448.0)))
     tl.store(k_longest + head, 0.0)
 
 
