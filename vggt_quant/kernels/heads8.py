@@ -116,8 +116,7 @@ def _pack(
     out = (head * padded + token) * E + e
     tl.store(q_out + out, cast.to_float8(tl.load(row, inside, 0.0).to(tl.float32)))
     k = tl.load(row + H * E, inside, 0.0).to(tl.float32) - tl.load(k_mean + head * E + e)
-    k = tl.where(inside, k, 0.0)
-    k = cast.to_float8(k)
+    k = cast.to_float8(tl.where(inside, k, 0.0))
     tl.store(k_out + out, k)
     k = k.to(tl.float32)
     tl.atomic_max(k_longest + head, tl.sqrt(tl.max(tl.sum(k * k, 1), 0)))
