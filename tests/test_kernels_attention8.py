@@ -105,7 +105,7 @@ def test_heads_of_another_width_have_no_float8_attention():
 
 @pytest.mark.parametrize(("device", "tokens"), on_both([(300,)], [(300,), (18_600,), (93_000,)]))
 @pytest.mark.parametrize("size", [0.25, 4.0])
-def test_values_of_one_sign_are_summed_in_full_however_long_the_sequence(device, tokens, size):
+def test_values_with_a_mean_are_summed_in_full_however_long_the_sequence(device, tokens, size):
     """Float8 units drop what is less than a 2^13th of a sum: of 18,600 values near 1, a fifth of the sum."""
     qkv = torch.randn(tokens, 3, 1, E, generator=generator(tokens)).to(device)
     qkv[:, 0] *= size
