@@ -1,6 +1,7 @@
 """What several test files start from."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from vggt_quant.model.pretrained import load_state, resolve
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
