@@ -134,6 +134,7 @@ def _attend(
         shift = cast.nearest(HIGHEST - 0.5 - bound)
         acc, total = _walk(queries, k, v, head, M, padded, c, shift, E, QUERIES, KEYS, True, TMA)
     else:
+        # Above the shift of every score from -40,000 on (`LARGEST_SCORE`), and a number in half precision.
         unknown = tl.full((QUERIES,), 60000.0, tl.float32)
         acc, total = _walk(queries, k, v, head, M, padded, c, unknown, E, QUERIES, KEYS, False, TMA)
     acc *= (tl.load(v_scale + head) / total)[:, None]
