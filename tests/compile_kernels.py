@@ -18,7 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
-from vggt_quant.kernels import attention8, gemm, heads8, maps, reference, rotary, rows, unpack
+from vggt_quant.kernels import attention_fp8, attention_fp8_pack, gemm, maps, rotary, rows, torch_reference, unpack
 
 CAPABILITY = int(sys.argv[1])
 
@@ -74,7 +74,7 @@ def compile_rows():
 def compile_products():
     for kind in ("int8", "int8_asymmetric", *(["float8"] if CAPABILITY >= 89 else [])):
         for m, n, k in ((5, 6144, 2048), (930, 1024, 1024), (4650, 1024, 1024), (93_000, 3072, 1024), (17, 9, 130)):
-            weight = reference.quantize_rows(torch.zeros(n, k), kind)
+            weight = torch_reference.quantize_rows(torch.zeros(n, k), kind)
             values = torch.zeros(1, dtype=weight.values_MK.dtype).expand(m, k).contiguous()
             ones = torch.ones(m)
             has_zero = kind == "int8_asymmetric"
@@ -103,7 +103,7 @@ def compile_attention():
     norms = rotary.HeadNorms(q_weight_E=norm, q_bias_E=norm, k_weight_E=norm, k_bias_E=norm)
     rotary.norm_rotate(qkv, norms, torch.zeros(2, 930, 64), 16)
     if CAPABILITY == 90:
-        attention8.attend(heads8.pack(qkv, 16))
+        attention_fp8.attend(attention_fp8_pack.pack(qkv, 16))
 
 
 def compile_maps():

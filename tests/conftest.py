@@ -11,7 +11,7 @@ from safetensors.torch import save
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from vggt_quant.model.pretrained import load_state, resolve
+from vggt_quant.model.weights.pretrained import load_state, resolve
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vggt_quant.geometry import matrix_to_quaternion
+from vggt_quant.data.geometry import matrix_to_quaternion
 
 WALL_NORMAL = torch.tensor([0.5, 0.25, 0.83], dtype=torch.float64)
 WALL_OFFSET = 3.0

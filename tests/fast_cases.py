@@ -5,7 +5,8 @@ import copy
 import torch
 from torch import nn
 
-from vggt_quant import formats, rounding
+from vggt_quant.quantization import formats
+from vggt_quant.results import decibels
 
 
 def run(forward, images):
@@ -20,7 +21,7 @@ def sqnr_db(reference, outputs):
         return torch.cat([torch.cat(x[name]) if name == "pose_enc_list" else x[name] for x in scenes])
 
     names = set(reference[0]) - {"images", "pose_enc"}
-    return {name: rounding.sqnr_db(together(name, reference), together(name, outputs)) for name in names}
+    return {name: decibels.sqnr_db(together(name, reference), together(name, outputs)) for name in names}
 
 
 def shapes(outputs):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vggt_quant.geometry import (
+from vggt_quant.data.geometry import (
     cameras_to_pose,
     invert_rigid,
     matrix_to_quaternion,
@@ -19,18 +19,12 @@ from vggt_quant.geometry import (
     quaternion_to_matrix,
     unproject_depth,
 )
-from vggt_quant.images import load_images
+from vggt_quant.data.images import load_images
 from vggt_quant.model import NAMED, VGGT, VGGTConfig
 from vggt_quant.model.camera_head import activate_pose
 from vggt_quant.model.dpt_head import FusionBlock, activate_dense, plane_code
 from vggt_quant.model.layers import apply_rotary, grid_positions, rotary_table
-from vggt_quant.model.track_correlation import (
-    CorrelationPyramid,
-    axis_code,
-    motion_code,
-    place_code,
-    sample_features,
-)
+from vggt_quant.model.track_correlation import CorrelationPyramid, axis_code, motion_code, place_code, sample_features
 from vggt_quant.model.vit import resize_positions
 
 

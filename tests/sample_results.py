@@ -5,7 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vggt_quant.results import (
+from vggt_quant.results.scene_schema import (
+    OutputInfo,
+    SceneAccuracy,
+    SceneImages,
+    SceneReference,
+    SkippedImage,
+    TensorError,
+    TruthAccuracy,
+)
+from vggt_quant.results.schema import (
     AccuracyResult,
     Error,
     ImagesResult,
@@ -16,15 +25,6 @@ from vggt_quant.results import (
     SpeedResult,
     Status,
     write,
-)
-from vggt_quant.scene_results import (
-    OutputInfo,
-    SceneAccuracy,
-    SceneImages,
-    SceneReference,
-    SkippedImage,
-    TensorError,
-    TruthAccuracy,
 )
 
 GPU = "NVIDIA H100 80GB HBM3"

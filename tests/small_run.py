@@ -8,9 +8,9 @@ from eth3d_scene import write_scene
 from PIL import Image
 from safetensors.torch import save_file
 
-from vggt_quant.inputs import prepare_images, prepare_model
+from vggt_quant.data.prepare import prepare_images, prepare_model
 from vggt_quant.model.config import NAMED
-from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 
 
 def photos(folder):

@@ -2,10 +2,10 @@
 
 import sample_results
 
-from vggt_quant import speed_report
-from vggt_quant.growth import GIB
-from vggt_quant.results import write
-from vggt_quant.speed_results import OutputSqnr, SizeResult, SweepResult
+from vggt_quant.report import speed_report
+from vggt_quant.results.growth import GIB
+from vggt_quant.results.schema import write
+from vggt_quant.results.speed_schema import OutputSqnr, SizeResult, SweepResult
 
 NUM_IMAGES = [1, 2, 5, 10, 20, 50, 100]
 FIRST, SECOND = "2025-11-25T21:00:00+00:00", "2025-11-25T22:00:00+00:00"

@@ -7,13 +7,13 @@ import pytest
 import torch
 from small_run import known_scenes, nano_with, photos
 
-from vggt_quant import checkpoint
-from vggt_quant.accuracy import compare, measure_accuracy
-from vggt_quant.inputs import prepare_model
-from vggt_quant.packing import make_checkpoint
-from vggt_quant.reference import make_reference
-from vggt_quant.results import AccuracyResult, read, write
-from vggt_quant.speed import measure_speed
+from vggt_quant.benchmark.timing import measure_speed
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.evaluation.accuracy import compare, measure_accuracy
+from vggt_quant.evaluation.reference import make_reference
+from vggt_quant.quantization import checkpoint
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.results.schema import AccuracyResult, read, write
 from vggt_quant.variants import load_variants
 
 VARIANTS = load_variants()

@@ -12,92 +12,36 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vggt_quant"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Room -> the rooms it may import. A room is a module or folder directly below the package.
+# Room -> the rooms, or their single modules, that it may import. A room is a file or folder directly below the package.
+CHECKPOINTS = {"quantization.checkpoint", "quantization.formats"}
 ALLOWED = {
-    "typed_json": set(),
-    "scene_results": set(),
-    "run_settings": set(),
-    "results": {"scene_results", "typed_json"},
-    "machine": {"results"},
-    "variants": {"run_settings"},
-    "progress": set(),
-    "gpus": set(),
-    "fingerprint": set(),
-    "arguments": set(),
-    "model": set(),
     "kernels": set(),
-    "policy": set(),
-    "geometry": set(),
-    "intervals": set(),
-    "images": set(),
-    "rounding": set(),
-    "tensor_file": set(),
-    "scenes": {"images", "geometry"},
-    "synthetic": {"geometry"},
-    "metrics": {"geometry"},
-    "formats": {"kernels", "rounding"},
-    "methods": {"formats", "kernels", "rounding", "progress"},
-    "quantize": {"methods", "formats", "policy", "variants"},
-    "advanced": {"quantize", "variants"},
-    "checkpoint": {"model", "formats", "tensor_file"},
-    "fast": {"run_settings", "kernels", "model"},
-    "engine": {"checkpoint", "fast", "model", "formats", "run_settings"},
-    "provenance": {"machine", "results"},
-    "keys": {"fingerprint", "machine", "variants"},
-    "inputs": {"images", "scenes", "synthetic", "model", "results", "scene_results", "tensor_file"},
-    "packing": {
-        *("checkpoint", "formats", "keys", "machine", "methods", "model"),
-        *("provenance", "quantize", "results", "tensor_file", "typed_json", "variants"),
+    "model": set(),
+    "results": set(),
+    "variants": {"results"},
+    "runtime": {"results", "variants"},
+    "quantization": {"kernels", "model", "results", "runtime", "variants"},
+    "data": {"model", "results", "runtime"},
+    "inference": {*CHECKPOINTS, "kernels", "model", "variants"},
+    "evaluation": {"inference", "data", "model", "results", "runtime", "variants"},
+    "benchmark": {
+        *CHECKPOINTS,
+        *("inference", "evaluation.reference", "data", "model", "results", "runtime", "variants"),
     },
-    "reference": {"engine", "keys", "model", "progress", "provenance", "results", "scene_results", "tensor_file"},
-    "truth": {"geometry", "metrics", "scene_results"},
-    "accuracy": {
-        *("engine", "metrics", "progress", "provenance", "reference", "results", "scene_results", "tensor_file"),
-        *("run_settings", "truth"),
+    "report": {"results", "runtime"},
+    "cli": {
+        *("benchmark", "data", "evaluation", "inference", "kernels", "model"),
+        *("quantization", "report", "results", "runtime", "variants"),
     },
-    "speed": {"checkpoint", "engine", "machine", "progress", "provenance", "results", "run_settings", "tensor_file"},
-    "speed_results": {"results"},
-    "roofline": set(),
-    "operations": {"checkpoint", "engine", "formats", "model"},
-    "growth": {"speed_results"},
-    "random_photos": {"results", "scene_results", "tensor_file"},
-    "sweep": {
-        *("checkpoint", "engine", "growth", "intervals", "jobs", "machine", "operations", "provenance"),
-        *("random_photos", "reference", "results", "rounding", "run_settings", "speed", "speed_results", "tensor_file"),
-    },
-    "speed_flags": {"arguments"},
-    "speed_folder": {"machine", "results", "speed_results"},
-    "speed_summary": {"growth", "results", "row_values", "speed_results", "text_table"},
-    "speed_figures": {"bars", "growth", "row_values", "speed_results", "typed_json"},
-    "speed_report": {
-        *("growth", "machine", "results", "roofline", "speed_figures", "speed_folder", "speed_results"),
-        *("speed_summary", "typed_json"),
-    },
-    "speed_table": {
-        *("fingerprint", "inputs", "jobs", "keys", "machine", "random_photos"),
-        *("results", "speed_flags", "speed_folder", "speed_report", "speed_results", "variants"),
-    },
-    "row_values": {"results"},
-    "estimates": {"intervals", "results", "row_values", "scene_results"},
-    "recommendation": {"results", "row_values"},
-    "bars": {"results", "row_values"},
-    "figures": {"bars", "results", "row_values", "typed_json"},
-    "text_table": set(),
-    "report_truth": {"intervals", "results", "row_values", "text_table"},
-    "report_summary": {"report_truth", "results", "row_values", "text_table"},
-    "report": {"estimates", "figures", "recommendation", "report_summary", "results", "row_values", "typed_json"},
-    "jobs": {"gpus", "machine", "results"},
-    "stages": {
-        *("accuracy", "checkpoint", "engine", "inputs", "machine", "model", "packing"),
-        *("reference", "results", "run_settings", "speed", "speed_flags", "speed_results", "sweep", "typed_json"),
-        "variants",
-    },
-    "compare": {"gpus", "jobs", "machine", "typed_json", "variants"},
-    "fetch": {"machine", "model", "progress"},
-    "doctor": {"engine", "fast", "formats", "machine", "methods", "variants"},
-    "cli": {"arguments", "jobs", "machine", "results", "variants"},
     "__main__": {"cli"},
     "__init__": set(),
+}
+
+# Inside a room: what these modules must not know.
+FORBIDDEN = {
+    "quantization/checkpoint.py": {"quantization.methods"},
+    "quantization/formats": {"quantization.methods", "model"},
+    "quantization/methods": {"model", "kernels"},
 }
 
 
@@ -105,34 +49,67 @@ def room(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(path):
-    """Rooms of this package that a file imports."""
-    here = ["vggt_quant", *path.relative_to(PACKAGE).with_suffix("").parts]
+def imported(path):
+    """Modules of this package that a file imports, as names below the package: `data.scenes.truth`."""
+    here = list(path.relative_to(ROOT).with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = [*here[: -node.level]] if node.level else []
+            base = here[: -node.level] if node.level else []
             base = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == "vggt_quant" else [base]
+            names = [f"{base}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from (name.split(".")[1] for name in names if name.startswith("vggt_quant."))
+        yield from (name.removeprefix("vggt_quant.") for name in names if name.startswith("vggt_quant."))
+
+
+def is_among(name, modules):
+    """Whether a name is one of the modules or stands in one of them."""
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_downward_only(path):
-    above = set(imported_rooms(path)) - ALLOWED[room(path)] - {room(path)}
+    above = {name for name in imported(path) if not is_among(name, ALLOWED[room(path)] | {room(path)})}
     assert not above, f"{path.name} imports {above}"
 
 
-def test_no_method_imports_another_method_or_a_kernel():
-    for path in (PACKAGE / "methods").glob("[a-z]*.py"):
-        assert not re.search(r"^(from|import) vggt_quant\.(methods|kernels)", path.read_text(), re.M), path
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_inside_a_room_nobody_imports_what_it_must_not_know(place):
+    files = [PACKAGE / place] if place.endswith(".py") else sorted((PACKAGE / place).glob("*.py"))
+    assert files
+    for path in files:
+        assert not [name for name in imported(path) if is_among(name, FORBIDDEN[place])], path
+
+
+def test_a_method_imports_no_other_method():
+    for path in (PACKAGE / "quantization" / "methods").glob("*.py"):
+        assert not [name for name in imported(path) if is_among(name, {"quantization.methods"})], path
+
+
+def test_the_house_is_small():
+    """Rooms: what lies directly below the package, and the other top-level folders with Python. Tests may know all."""
+    outside = [path for path in ROOT.glob("[!.]*/**/*.py") if not path.is_relative_to(PACKAGE)]
+    folders = {path.relative_to(ROOT).parts[0] for path in outside}
+    arrows = {(room(path), name.split(".")[0]) for path in FILES for name in imported(path)}
+    arrows |= {(path.relative_to(ROOT).parts[0], name.split(".")[0]) for path in outside for name in imported(path)}
+    arrows = {(above, below) for above, below in arrows if above not in (below, "tests")}
+    assert len(ALLOWED) <= 15
+    assert len(ALLOWED) + len(folders) <= 20
+    assert len(arrows) <= 60, sorted(arrows)
+
+
+def test_the_import_table_names_every_room_and_no_other():
+    assert set(ALLOWED) == {room(path) for path in FILES}
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "results", "report", "figures", "intervals", "keys", "compare", "variants", "speed_table"]
+    "module",
+    [
+        *("cli.main", "cli.compare", "cli.speed_table", "results.schema", "results.intervals"),
+        *("report.collect", "report.figures", "runtime.cache_keys", "variants"),
+    ],
 )
 def test_what_needs_no_torch_does_not_import_it(module):
     code = f"import sys, vggt_quant.{module}; sys.exit('torch' in sys.modules)"
@@ -164,6 +141,6 @@ def test_the_readme_names_every_file_of_the_package_and_no_other():
         blocks = (ROOT / readme).read_text().split("```text")[1:]
         tree = next(block.split("```")[0] for block in blocks if "\nvggt_quant/\n" in block)
         named = set(re.findall(r"^\s+(\w+(?:\.py|/))\s", tree, re.M))
-        real = {path.name + ("/" if path.is_dir() else "") for path in PACKAGE.iterdir() if path.name[0] not in "."}
+        real = {path.name + ("/" if path.is_dir() else "") for path in PACKAGE.iterdir() if path.name[0] != "."}
         real -= {"__pycache__/", "__main__.py", "_workflow/", "_config/"}
         assert real <= named, f"{readme} does not name {real - named}"

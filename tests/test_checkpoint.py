@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import vggt_quant
-from vggt_quant import formats, quantize
-from vggt_quant.checkpoint import CheckpointError, load_packed, memory_bytes, read_manifest, save
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.tensor_file import tensor_bytes
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import formats, quantize
+from vggt_quant.quantization.checkpoint import CheckpointError, load_packed, memory_bytes, read_manifest, save
+from vggt_quant.runtime.tensor_file import tensor_bytes
 from vggt_quant.variants import load_variants
 
 VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
@@ -63,7 +63,7 @@ def test_outputs_are_equal_bit_for_bit_before_and_after(saved, name):
 
 def test_loading_never_imports_a_method(saved):
     code = f"import sys, vggt_quant; [vggt_quant.load(path) for path in {[str(path) for _, path in saved.values()]!r}]"
-    code += "; sys.exit(any(m.startswith('vggt_quant.methods') for m in sys.modules))"
+    code += "; sys.exit(any(m.startswith('vggt_quant.quantization.methods') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import vggt_quant
-from vggt_quant import formats
-from vggt_quant.checkpoint import CheckpointError, load_into, memory_bytes, save
-from vggt_quant.tensor_file import tensor_bytes
+from vggt_quant.quantization import formats
+from vggt_quant.quantization.checkpoint import CheckpointError, load_into, memory_bytes, save
+from vggt_quant.runtime.tensor_file import tensor_bytes
 
 
 def test_any_module_saves_and_loads_into_its_own_architecture(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from processes import COMMAND
 
-from vggt_quant import arguments, cli
+from vggt_quant.cli import flags
+from vggt_quant.cli import main as cli
 
 COMMANDS = (
     *("compare", "doctor", "fetch", "images", "calibration", "model"),
@@ -35,7 +36,7 @@ def run(*words, **environment):
 
 def subcommands():
     """Every subcommand with its parser."""
-    return next(a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    return next(a for a in flags.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
 
 @pytest.fixture

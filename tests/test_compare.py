@@ -15,8 +15,8 @@ from PIL import Image
 from processes import install_driver
 from workflow_project import ROOT
 
-from vggt_quant import compare as compare_command
-from vggt_quant.results import ComparisonReport, QuantizeResult, read
+from vggt_quant.cli import compare as compare_command
+from vggt_quant.results.schema import ComparisonReport, QuantizeResult, read
 
 pytestmark = pytest.mark.workflow
 

@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
-from vggt_quant import cli, compare, typed_json
-from vggt_quant.arguments import parser
+from vggt_quant.cli import compare
+from vggt_quant.cli import main as cli
+from vggt_quant.cli.flags import parser
+from vggt_quant.results import typed_json
 
 
 def settings_of(*flags):

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from workflow_project import ROOT
 
-from vggt_quant import cli, compare
+from vggt_quant.cli import compare
+from vggt_quant.cli import main as cli
 
 PROFILES = ROOT / "workflow" / "profiles"
 NAMES = ("default", "kubernetes", "runpod", "slurm")

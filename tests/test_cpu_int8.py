@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 
-from vggt_quant import formats, rounding
-from vggt_quant.checkpoint import memory_bytes
-from vggt_quant.kernels import cpu_int8, operands, products, reference
+from vggt_quant.kernels import cpu_int8, operands, products, torch_reference
+from vggt_quant.quantization import formats
+from vggt_quant.quantization import grid as grids
+from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.results import decibels
 
 KINDS = ("int8", "int8_asymmetric")
 SHAPES = [(1, 16, 16), (5, 17, 9), (3, 1, 1), (17, 130, 1000), (130, 1000, 17), (930, 192, 9), (2, 4096, 130)]
@@ -68,7 +70,7 @@ def threads():
 def test_rows_are_quantized_bit_for_bit_as_the_twin_does(shape, kind, dtype):
     x = activations(*shape[:2], dtype)
     before = x.clone()
-    assert_same_rows(cpu_int8.quantize_rows(x, kind), reference.quantize_rows(x, kind))
+    assert_same_rows(cpu_int8.quantize_rows(x, kind), torch_reference.quantize_rows(x, kind))
     assert torch.equal(x, before)
 
 
@@ -77,7 +79,7 @@ def test_rows_are_quantized_bit_for_bit_as_the_twin_does(shape, kind, dtype):
 def test_rows_may_lie_in_memory_with_gaps_or_transposed(kind):
     x = activations(40, 90)
     for view in (x[::2, 5:70], x.t()):
-        assert_same_rows(cpu_int8.quantize_rows(view, kind), reference.quantize_rows(view.contiguous(), kind))
+        assert_same_rows(cpu_int8.quantize_rows(view, kind), torch_reference.quantize_rows(view.contiguous(), kind))
 
 
 def test_a_row_whose_ends_both_lie_between_two_integers_does_not_wrap_around():
@@ -107,11 +109,11 @@ def test_integer_products_are_exact(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_products_of_rows_are_those_of_the_twin(shape, kind, bias):
     rows, columns, outputs = shape
-    operand = reference.quantize_rows(activations(rows, columns), kind)
+    operand = torch_reference.quantize_rows(activations(rows, columns), kind)
     weight, scale, zero, total = weight_of(outputs, columns, kind)
     bias = None if bias is None else torch.randn(outputs, generator=generator()).to(bias)
     got = products.multiply(operand, weight, scale, zero_N=zero, sum_N=total, bias_N=bias)
-    expected = reference.multiply_rows(operand, weight, scale, zero, bias)
+    expected = torch_reference.multiply_rows(operand, weight, scale, zero, bias)
     # The same float32 steps in another order: a few roundings of 2^-24 of the largest term, which zero points take out
     # of one row of the integer product, so the row's own terms are the measure.
     terms = (operand.values_MK.double().abs() + 128) @ (weight.double().abs() + 128).t()
@@ -128,7 +130,7 @@ def test_the_number_of_threads_changes_no_bit(kind, threads):
         threads(count)
         rows = cpu_int8.quantize_rows(x, kind)
         made.append(cpu_int8.multiply_rows(rows, weight, scale, zero_N=zero, sum_N=total))
-        assert_same_rows(rows, reference.quantize_rows(x, kind))
+        assert_same_rows(rows, torch_reference.quantize_rows(x, kind))
     assert torch.equal(made[0], made[1])
     assert torch.equal(made[0], made[2])
 
@@ -144,19 +146,19 @@ def test_no_rows_give_no_rows(kind):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_layer_answers_in_the_type_of_its_input_and_close_to_its_weights(dtype, zero_points):
     weight, bias = torch.randn(130, 192, generator=generator()), torch.randn(130, generator=generator())
-    grid = rounding.fit(weight, bits=8, zero_points=zero_points)
-    layer = formats.get("w8a8").PackedLinear.from_integers(rounding.to_integers(weight, grid), grid, bias)
+    grid = grids.fit(weight, bits=8, zero_points=zero_points)
+    layer = formats.get("w8a8").PackedLinear.from_integers(grids.to_integers(weight, grid), grid, bias)
     x = torch.randn(2, 7, 192, generator=generator()).to(dtype)
     out = layer(x)
     assert (out.dtype, out.shape) == (dtype, (2, 7, 130))
     # 8 bits on both sides of normal data leave 37 dB and more.
-    assert rounding.sqnr_db(x.float() @ weight.t() + bias, out) > 37
+    assert decibels.sqnr_db(x.float() @ weight.t() + bias, out) > 37
 
 
 def test_what_a_layer_derives_at_first_use_is_counted_as_memory():
     weight = torch.randn(64, 128, generator=generator())
-    grid = rounding.fit(weight, bits=8, zero_points=True)
-    layer = formats.get("w8a8").PackedLinear.from_integers(rounding.to_integers(weight, grid), grid, None)
+    grid = grids.fit(weight, bits=8, zero_points=True)
+    layer = formats.get("w8a8").PackedLinear.from_integers(grids.to_integers(weight, grid), grid, None)
     model = torch.nn.Sequential(layer)
     stored = memory_bytes(model)
     assert stored == layer.packed_bytes()

@@ -10,8 +10,8 @@ from collections import namedtuple
 import pytest
 from archive_server import ArchiveServer, File
 
-from vggt_quant.fetch import download
-from vggt_quant.fetch.download import CHUNK_BYTES, DamagedError, FetchError, fetch_checked
+from vggt_quant.data.fetch import download
+from vggt_quant.data.fetch.download import CHUNK_BYTES, DamagedError, FetchError, fetch_checked
 
 CONTENT = random.Random(0).randbytes(5 * CHUNK_BYTES + 1234)
 CUT = 2 * CHUNK_BYTES  # What has arrived in whole chunks is kept.

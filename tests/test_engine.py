@@ -5,13 +5,12 @@ import sys
 import pytest
 import torch
 
-from vggt_quant import checkpoint, formats
-from vggt_quant.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device, unsupported
-from vggt_quant.inputs import prepare_model
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.packing import make_checkpoint
-from vggt_quant.run_settings import Run
-from vggt_quant.variants import load_variants
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device, unsupported
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import checkpoint, formats
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.variants import Run, load_variants
 
 VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
 ON_CPU = [name for name, variant in VARIANTS.items() if variant.method != "round_to_float8"]

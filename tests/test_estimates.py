@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from sample_results import accuracy, scene, truth
 
-from vggt_quant.estimates import estimate, with_estimates
-from vggt_quant.intervals import bootstrap_interval, paired_difference
-from vggt_quant.results import MethodRow
+from vggt_quant.report.estimates import estimate, with_estimates
+from vggt_quant.results.intervals import bootstrap_interval, paired_difference
+from vggt_quant.results.schema import MethodRow
 
 
 def row(variant, *truths, **changes):

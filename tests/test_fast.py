@@ -10,18 +10,20 @@ from fast_cases import as_close_as_plain, dequantized, run, shapes
 from kernel_cases import INTERPRETED
 from test_formats import SETTINGS, packed_twin
 
-from vggt_quant import formats, rounding
-from vggt_quant.model import VGGT, random_weights
+from vggt_quant.model import VGGT
 from vggt_quant.model.config import AggregatorConfig, CameraHeadConfig, DenseHeadConfig, PatchEmbedConfig, VGGTConfig
 from vggt_quant.model.dpt_head import activate_dense
 from vggt_quant.model.layers import TableCache
-from vggt_quant.policy import Policy, select
+from vggt_quant.model.weights import random_weights
+from vggt_quant.quantization import formats
+from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.results import decibels
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from vggt_quant import fast
-from vggt_quant.fast import attention
-from vggt_quant.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
+from vggt_quant.inference import fast
+from vggt_quant.inference.fast import attention
+from vggt_quant.inference.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
 
 CPU = torch.device("cpu")
 FORMATS = [(name, one) for name in SETTINGS if name != "pytorch_dynamic_int8" for one in SETTINGS[name]]
@@ -111,10 +113,10 @@ def test_a_dense_head_gives_its_models_values_chunk_by_chunk(name, size, plane_c
         got = FastDenseHead(low, activation, TableCache()).run(kept, 2, size)
     for one, other, third in zip(exact, plain, got, strict=True):
         assert third.shape == one[0].shape and third.dtype == torch.float32
-        plain_db, got_db = rounding.sqnr_db(one, other), rounding.sqnr_db(one[0], third)
+        plain_db, got_db = decibels.sqnr_db(one, other), decibels.sqnr_db(one[0], third)
         assert got_db >= plain_db - 3 and plain_db >= 20, (plain_db, got_db)
         # Frame by frame, so that a frame out of its place stands out.
-        assert min(rounding.sqnr_db(*pair) for pair in zip(one[0], third, strict=True)) >= 20
+        assert min(decibels.sqnr_db(*pair) for pair in zip(one[0], third, strict=True)) >= 20
 
 
 def run_head(head, patches, size):

@@ -9,14 +9,16 @@ from fast_cases import as_close_as_plain, dequantized, run, shapes, sqnr_db
 from kernel_cases import COMPILED
 from test_formats import packed_twin
 
-from vggt_quant import fast, formats
-from vggt_quant.engine import UnsupportedError, ready
-from vggt_quant.fast import graph
-from vggt_quant.model import VGGT, random_weights
+from vggt_quant.inference import fast
+from vggt_quant.inference.engine import UnsupportedError, ready
+from vggt_quant.inference.fast import graph
+from vggt_quant.model import VGGT
 from vggt_quant.model.config import VGGTConfig
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.policy import Policy, select
-from vggt_quant.run_settings import Run
+from vggt_quant.model.weights import random_weights
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import formats
+from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.variants import Run
 
 pytestmark = COMPILED
 PLAIN = Run(engine="plain")

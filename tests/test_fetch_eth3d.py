@@ -15,10 +15,10 @@ import pytest
 from archive_server import ArchiveServer, File, archive, members_of, scene_archives
 from processes import COMMAND
 
-from vggt_quant import cli
-from vggt_quant.fetch.download import CHUNK_BYTES
-from vggt_quant.fetch.eth3d import BASE_URL_VARIABLE, SCENES
-from vggt_quant.fetch.target import workplace
+from vggt_quant.cli import main as cli
+from vggt_quant.data.fetch.download import CHUNK_BYTES
+from vggt_quant.data.fetch.eth3d import BASE_URL_VARIABLE, SCENES
+from vggt_quant.data.fetch.target import workplace
 
 SCENE = "courtyard"
 PHOTOS = f"{SCENE}_dslr_undistorted.7z"

@@ -15,8 +15,8 @@ from processes import COMMAND
 from test_hub import point_hub_at
 
 import vggt_quant
-from vggt_quant import cli
-from vggt_quant.fetch.download import CHUNK_BYTES
+from vggt_quant.cli import main as cli
+from vggt_quant.data.fetch.download import CHUNK_BYTES
 
 MODEL = "someone/nano"
 WEIGHTS = "model.safetensors"

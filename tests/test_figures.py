@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vggt_quant import figures
-from vggt_quant.report import collect
-from vggt_quant.results import ComparisonReport
+from vggt_quant.report import figures
+from vggt_quant.report.collect import collect
+from vggt_quant.results.schema import ComparisonReport
 
 EMPTY = ComparisonReport(
     partial=True,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vggt_quant import fingerprint, keys, variants
+from vggt_quant import variants
+from vggt_quant.runtime import cache_keys, fingerprint
 
 PACKAGE = Path(fingerprint.__file__).parent
 EVERY = list(variants.load_variants())
@@ -108,7 +109,7 @@ def test_editing_the_preparation_of_photos_prepares_them_again(copy):
 
 
 def sources_of(root, module):
-    code = f"from vggt_quant.fingerprint import sources; print(sources({module!r}))"
+    code = f"from vggt_quant.runtime.fingerprint import sources; print(sources({module!r}))"
     command = [sys.executable, "-P", "-c", code]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True)
 
@@ -121,11 +122,11 @@ def sources_of(root, module):
         "from .probe_target import *",
         "from .probe_target import thing",
         "from ..methods import probe_target",
-        "import vggt_quant.methods.probe_target",
-        "from vggt_quant.methods import probe_target",
-        "from vggt_quant.methods.probe_target import *",
+        "import vggt_quant.quantization.methods.probe_target",
+        "from vggt_quant.quantization.methods import probe_target",
+        "from vggt_quant.quantization.methods.probe_target import *",
         "def late():\n    from .probe_target import thing",
-        "if TYPE_CHECKING:\n    from vggt_quant.methods.probe_target import thing",
+        "if TYPE_CHECKING:\n    from vggt_quant.quantization.methods.probe_target import thing",
     ],
 )
 def test_every_way_to_import_a_module_is_followed(copy, statement):
@@ -170,9 +171,11 @@ def test_changing_a_setting_changes_that_variant_alone(copy):
 def test_the_keys_of_cached_files_hold_weights_config_photos_and_device():
     variant = variants.find_variant("int8_symmetric")
     models = [[weights, {"img_size": size}] for weights in ("a", "b") for size in (112, 224)]
-    assert len({keys.checkpoint_key(variant, model, device) for model in models for device in ("cpu", "cuda")}) == 8
+    assert (
+        len({cache_keys.checkpoint_key(variant, model, device) for model in models for device in ("cpu", "cuda")}) == 8
+    )
     photos = [["a", [1, 3, 28, 42]], ["a", [1, 3, 42, 28]], ["b", [1, 3, 28, 42]]]
-    assert len({keys.reference_key(model, images, "cpu") for model in models for images in photos}) == 12
+    assert len({cache_keys.reference_key(model, images, "cpu") for model in models for images in photos}) == 12
 
 
 def test_a_module_that_does_not_exist_is_named():

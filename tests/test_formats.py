@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from vggt_quant import formats, methods, rounding
-from vggt_quant.kernels import reference
+from vggt_quant.kernels import torch_reference
+from vggt_quant.quantization import formats, methods
+from vggt_quant.quantization import grid as grids
+from vggt_quant.results import decibels
 
 SHAPES = [(16, 16), (9, 17), (192, 1000), (64, 128), (33, 130)]
 SETTINGS = {
@@ -73,7 +75,7 @@ def seen(x, packed):
     kind = getattr(packed, "operand", "bfloat16")
     if kind == "bfloat16":
         return x
-    rows = reference.quantize_rows(x.flatten(0, -2), kind)
+    rows = torch_reference.quantize_rows(x.flatten(0, -2), kind)
     values = rows.values_MK.float() - (0 if rows.zero_M is None else rows.zero_M[:, None])
     return (values * rows.scale_M[:, None]).view(x.shape)
 
@@ -186,9 +188,9 @@ def test_an_unknown_format_is_named_with_those_that_exist():
 @pytest.mark.parametrize("columns", [1, 2, 7, 128])
 def test_nibbles_survive_packing(columns):
     nibbles = torch.randint(0, 16, (5, columns), dtype=torch.int16)
-    packed = reference.pack_int4(nibbles)
+    packed = torch_reference.pack_int4(nibbles)
     assert packed.shape == (5, (columns + 1) // 2)
-    assert torch.equal(reference.unpack_int4(packed, columns).to(torch.int16), nibbles)
+    assert torch.equal(torch_reference.unpack_int4(packed, columns).to(torch.int16), nibbles)
 
 
 def test_sizes_on_a_wide_layer_meet_the_promise():
@@ -200,8 +202,8 @@ def test_sizes_on_a_wide_layer_meet_the_promise():
         ("w4a16", {"group_size": 64}, 0.536),
     ):
         packed = formats.get(name).PackedLinear
-        grid = rounding.fit(weight, bits=packed.bits, **settings)
-        layer = packed.from_integers(rounding.to_integers(weight, grid), grid, None)
+        grid = grids.fit(weight, bits=packed.bits, **settings)
+        layer = packed.from_integers(grids.to_integers(weight, grid), grid, None)
         assert layer.packed_bytes() / layer.num_weights <= limit
 
 
@@ -222,7 +224,7 @@ def test_products_of_normal_data_keep_the_promised_sqnr(name, settings, least_db
     linear.weight.normal_()
     x = torch.randn(256, 1024)
     exact = linear(x)
-    assert rounding.sqnr_db(exact, packed_twin(name, settings, linear)(x)) >= least_db
+    assert decibels.sqnr_db(exact, packed_twin(name, settings, linear)(x)) >= least_db
 
 
 @pytest.mark.parametrize(("name", "settings"), EVERY_SETTING)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vggt_quant.geometry import (
+from vggt_quant.data.geometry import (
     cameras_to_pose,
     direction_angle,
     invert_rigid,

@@ -11,11 +11,14 @@ from reference_adapter import as_tensor, worst_deviation
 from safetensors.torch import load
 from test_formats import SETTINGS, SHAPES, pack, packed_twin, seen
 
-from vggt_quant import checkpoint, formats, quantize, rounding, sweep
-from vggt_quant.engine import open_checkpoint, ready, run_device
-from vggt_quant.inputs import prepare_model
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.packing import make_checkpoint
+from vggt_quant.benchmark import sweep
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference.engine import open_checkpoint, ready, run_device
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import checkpoint, formats, quantize
+from vggt_quant.quantization import grid as grids
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.results import decibels
 from vggt_quant.variants import load_variants
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,7 +83,7 @@ def test_formats_multiply_bfloat16_by_the_weight_they_stand_for(name, settings, 
     assert got.dtype == torch.bfloat16
     # bfloat16 weights or outputs keep 52 dB, float8 sums a little less; weights that w4a8 rounds again, to float8, 31.
     least_db = {"w4a8": 28, "fp8": 40}.get(name, 45)
-    assert rounding.sqnr_db(expected, got) >= least_db
+    assert decibels.sqnr_db(expected, got) >= least_db
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_products_of_normal_data_keep_the_promised_sqnr(name, settings, least_db
     linear.weight.normal_()
     x = torch.randn(930, 1024).cuda().bfloat16()
     exact = linear(x.float())
-    assert rounding.sqnr_db(exact, packed_twin(name, settings, linear)(x)) >= least_db
+    assert decibels.sqnr_db(exact, packed_twin(name, settings, linear)(x)) >= least_db
 
 
 @pytest.mark.parametrize("name", ["w8a16", "w4a16"])
@@ -110,8 +113,8 @@ def test_integers_chosen_on_the_gpu_are_those_of_the_cpu(name):
     made = []
     for place in ("cpu", "cuda"):
         w = weight.to(place)
-        grid = rounding.fit(w, bits=packed.bits, group_size=group_size)
-        made.append(packed.from_integers(rounding.to_integers(w, grid), grid, None))
+        grid = grids.fit(w, bits=packed.bits, group_size=group_size)
+        made.append(packed.from_integers(grids.to_integers(w, grid), grid, None))
     assert torch.equal(made[0].weight_packed, made[1].weight_packed.cpu())
     assert torch.equal(made[0].weight_scale, made[1].weight_scale.cpu())
 
@@ -145,5 +148,5 @@ def test_a_checkpoint_made_on_the_gpu_runs_and_stays_close_to_fp32(name, tmp_pat
     place = run_device(packed.checkpoint, "cuda")
     assert place == ("cpu" if name == "pytorch_dynamic_int8" else "cuda")
     got = open_checkpoint(packed.checkpoint, place).run(IMAGES)
-    assert rounding.sqnr_db(fp32["depth"].log().cpu(), got["depth"].log().cpu()) > (8 if "int4" in name else 15)
+    assert decibels.sqnr_db(fp32["depth"].log().cpu(), got["depth"].log().cpu()) > (8 if "int4" in name else 15)
     assert checkpoint.memory_bytes(checkpoint.load_packed(packed.checkpoint, device=place)) == packed.weights_bytes

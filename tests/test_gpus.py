@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from processes import COMMAND, environment_of, install_driver, worker_of
 
-from vggt_quant import gpus, machine
+from vggt_quant.runtime import gpus, machine
 
 HOLD = """
 import sys, time

@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from nano_model import CONFIG, same, write_nano, write_shards
 
 from vggt_quant.model.config import NAMED
-from vggt_quant.model.hub import WeightsError
-from vggt_quant.model.pretrained import load_pretrained, resolve, weights_sha256
+from vggt_quant.model.weights.hub import WeightsError
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve, weights_sha256
 
 MODEL = "someone/nano"
 

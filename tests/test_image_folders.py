@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_images import write_photo
 
-from vggt_quant.images import FoundImages, describe, find_images, load_images, photo_extensions
+from vggt_quant.data.images import FoundImages, describe, find_images, load_images, photo_extensions
 
 SHARED_PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vggt_quant.images import load_images
+from vggt_quant.data.images import load_images
 
 GOLDEN = Path(__file__).parent / "golden" / "images"
 GOLDEN_CASES = json.loads((GOLDEN / "expected.json").read_text())["cases"]
@@ -84,7 +84,7 @@ def test_mixed_shapes_are_centred_on_white_and_a_warning_names_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wide, square = write_photo(tmp_path / "wide.png", (56, 14)), write_photo(tmp_path / "square.png", (56, 56))
-    with caplog.at_level(logging.WARNING, logger="vggt_quant.images"):
+    with caplog.at_level(logging.WARNING, logger="vggt_quant.data.images"):
         images = load_images([wide, square], size=56)
     assert images.shape == (2, 3, 56, 56)
     assert torch.equal(images[0, :, 21:35], load_images([wide], size=56)[0])

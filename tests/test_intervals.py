@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from vggt_quant.intervals import (
+from vggt_quant.results.intervals import (
     FEWEST_SCENES,
     bootstrap_interval,
     is_within_noise,

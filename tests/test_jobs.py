@@ -10,8 +10,8 @@ import time
 import pytest
 from processes import COMMAND, has_ended, worker_of
 
-from vggt_quant import jobs, machine
-from vggt_quant.results import ModelResult, Status, read
+from vggt_quant.results.schema import ModelResult, Status, read
+from vggt_quant.runtime import jobs, machine
 
 
 def start(*words):
@@ -97,7 +97,7 @@ def test_a_child_ends_with_its_exit_code_or_minus_its_signal():
 def test_ctrl_c_lets_the_child_put_its_things_in_order(tmp_path):
     """The terminal tells parent and child; a parent that left at once would leave the child's lock behind."""
     child = "import time, pathlib\ntry: time.sleep(60)\nfinally: time.sleep(1); pathlib.Path('tidy').touch()"
-    parent = f"import sys; from vggt_quant.jobs import run_child; run_child([sys.executable, '-c', {child!r}])"
+    parent = f"import sys; from vggt_quant.runtime.jobs import run_child; run_child([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen(
         [sys.executable, "-c", parent], cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL
     )

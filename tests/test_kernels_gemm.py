@@ -16,9 +16,9 @@ from kernel_cases import (
     worst_rounding,
 )
 
-from vggt_quant.kernels import products, reference
+from vggt_quant.kernels import products, torch_reference
 from vggt_quant.kernels.operands import Rows
-from vggt_quant.rounding import sqnr_db
+from vggt_quant.results.decibels import sqnr_db
 
 pytest.importorskip("triton", reason="needs Triton")
 
@@ -45,20 +45,20 @@ def weight_of(n, k, kind, device, *, bias=True):
     """A normal weight with one row of zeros, as rows of that kind, and what the kernel wants of it."""
     w_NK = torch.randn(n, k, generator=generator(n, k)).to(device)
     w_NK[n // 2] = 0
-    w = reference.quantize_rows(w_NK, kind)
+    w = torch_reference.quantize_rows(w_NK, kind)
     bias_N = torch.randn(n, generator=generator(n)).to(device, torch.bfloat16) if bias else None
     sum_N = w.values_MK.float().sum(1)
     return Weight(values_NK=w.values_MK, scale_N=w.scale_M, zero_N=w.zero_M, sum_N=sum_N, bias_N=bias_N)
 
 
 def twin_of(rows, weight):
-    return reference.multiply_rows(rows, weight.values_NK, weight.scale_N, weight.zero_N, weight.bias_N)
+    return torch_reference.multiply_rows(rows, weight.values_NK, weight.scale_N, weight.zero_N, weight.bias_N)
 
 
 @pytest.mark.parametrize(("device", "shapes", "kind"), CASES)
 def test_the_kernel_multiplies_as_its_twin(device, shapes, kind):
     for m, n, k in shapes:
-        rows = reference.quantize_rows(awkward_rows(m, k, device), kind)
+        rows = torch_reference.quantize_rows(awkward_rows(m, k, device), kind)
         weight = weight_of(n, k, kind, device, bias=n != 192)
         assert worst_rounding(gemm(rows, weight), twin_of(rows, weight), noise(kind, k, device)) <= 1, (m, n, k)
 
@@ -66,8 +66,8 @@ def test_the_kernel_multiplies_as_its_twin(device, shapes, kind):
 @pytest.mark.parametrize(("device", "kind"), KIND_CASES)
 def test_the_twin_multiplies_what_the_operands_stand_for(device, kind):
     x, w = awkward_rows(17, 192, device), torch.randn(33, 192, generator=generator(33)).to(device)
-    rows, weight = reference.quantize_rows(x, kind), reference.quantize_rows(w, kind)
-    out = reference.multiply_rows(rows, weight.values_MK, weight.scale_M, weight.zero_M)
+    rows, weight = torch_reference.quantize_rows(x, kind), torch_reference.quantize_rows(w, kind)
+    out = torch_reference.multiply_rows(rows, weight.values_MK, weight.scale_M, weight.zero_M)
     exact = seen(rows).double() @ seen(weight).double().t()
     assert (out - exact).abs().max() <= 1e-5 * exact.abs().max()  # float32
     sizes = exact.norm(dim=1, keepdim=True)
@@ -107,9 +107,9 @@ def test_integer_products_are_exact_before_scaling(device, k, zero_points):
 @pytest.mark.parametrize("device", on_both([()], [()]))
 def test_zero_points_of_one_side_alone_are_taken_back(device):
     x, w = awkward_rows(17, 192, device), torch.randn(33, 192, generator=generator(33)).to(device)
-    asymmetric, symmetric = (reference.quantize_rows(w, kind) for kind in ("int8_asymmetric", "int8"))
+    asymmetric, symmetric = (torch_reference.quantize_rows(w, kind) for kind in ("int8_asymmetric", "int8"))
     for rows_kind, weight in (("int8_asymmetric", symmetric), ("int8", asymmetric)):
-        rows = reference.quantize_rows(x, rows_kind)
+        rows = torch_reference.quantize_rows(x, rows_kind)
         total_M = rows.values_MK.float().sum(1) if rows.total_M is None else rows.total_M
         rows = Rows(values_MK=rows.values_MK, scale_M=rows.scale_M, zero_M=rows.zero_M, total_M=total_M)
         made = Weight(
@@ -119,9 +119,9 @@ def test_zero_points_of_one_side_alone_are_taken_back(device):
         assert worst_rounding(gemm(rows, made), twin_of(rows, made), 1e-5) <= 1
         assert worst_rounding(gemm(rows, made), seen(rows) @ seen(weight).t(), 1e-4) <= 1
     with pytest.raises(AssertionError, match="sums of the weight"):
-        gemm(reference.quantize_rows(x, "int8_asymmetric"), Weight(values_NK=w.to(torch.int8), scale_N=w[:, 0]))
+        gemm(torch_reference.quantize_rows(x, "int8_asymmetric"), Weight(values_NK=w.to(torch.int8), scale_N=w[:, 0]))
     with pytest.raises(AssertionError, match="totals of the activations"):
-        gemm(reference.quantize_rows(x, "int8"), made)
+        gemm(torch_reference.quantize_rows(x, "int8"), made)
 
 
 TILES = [
@@ -135,7 +135,7 @@ TILES = [
 @pytest.mark.parametrize("tile", TILES)
 def test_every_cut_of_the_work_gives_the_same(device, kind, tile):
     # 13 x 3 tiles of the smallest size: a band of 8 rows and one of 5, and more than one tile for each program.
-    rows = reference.quantize_rows(awkward_rows(386, 150, device), kind)
+    rows = torch_reference.quantize_rows(awkward_rows(386, 150, device), kind)
     weight = weight_of(130, 150, kind, device)
     assert worst_rounding(gemm(rows, weight, tile), twin_of(rows, weight), noise(kind, 150, device)) <= 1
 
@@ -156,7 +156,10 @@ def test_the_chosen_tile_is_the_largest_that_leaves_no_multiprocessor_idle():
 def test_products_take_every_shape(device, kind):
     for m in ROWS if device == "cuda" else FEW_ROWS:
         for n, k in ((9, 192), (192, 9), (1024, 192), (192, 1024), (1000, 1000)):
-            rows, weight = reference.quantize_rows(awkward_rows(m, k, device), kind), weight_of(n, k, kind, device)
+            rows, weight = (
+                torch_reference.quantize_rows(awkward_rows(m, k, device), kind),
+                weight_of(n, k, kind, device),
+            )
             out = products.multiply(
                 rows, weight.values_NK, weight.scale_N, zero_N=weight.zero_N, sum_N=weight.sum_N, bias_N=weight.bias_N
             )
@@ -173,7 +176,7 @@ def test_products_of_normal_data_keep_their_sqnr(device, kind, least_db):
 
     x = torch.randn(128, 1024, generator=generator(1)).to(device, torch.bfloat16)
     w = torch.randn(256, 1024, generator=generator(2)).to(device)
-    weight = reference.quantize_rows(w, kind)
+    weight = torch_reference.quantize_rows(w, kind)
     made = Weight(
         values_NK=weight.values_MK, scale_N=weight.scale_M, zero_N=weight.zero_M, sum_N=weight.values_MK.float().sum(1)
     )

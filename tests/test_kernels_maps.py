@@ -4,7 +4,7 @@ import pytest
 import torch
 from kernel_cases import INTERPRETED, generator, on_both, worst_rounding, worst_row_error
 
-from vggt_quant.kernels import reference
+from vggt_quant.kernels import torch_reference
 from vggt_quant.model import dpt_head
 
 pytest.importorskip("triton", reason="needs Triton")
@@ -53,7 +53,7 @@ def test_finish_adds_what_is_given_and_cuts_at_zero_if_asked(device, shape, dtyp
     for parts in ({}, {"first": first}, {"first": first, "second": second}):
         for given in (bias, None):
             for relu in (False, True):
-                exact, out = reference.finish(x, given, relu=relu, **parts), x.clone()
+                exact, out = torch_reference.finish(x, given, relu=relu, **parts), x.clone()
                 assert maps.finish(out, given, relu=relu, **parts) is out
                 close(out, exact)
 
@@ -74,7 +74,7 @@ def test_dense_output_ends_in_values_and_confidences(device, shape, dtype, activ
     values = torch.full((*shape[:3], outputs - 1), float("nan"), device=device)
     confidence = torch.full(shape[:3], float("nan"), device=device)
     maps.dense_output(x, inner_bias, weight, bias, activation, values, confidence)
-    hidden = reference.finish(x, inner_bias, relu=True).double()
+    hidden = torch_reference.finish(x, inner_bias, relu=True).double()
     logits = (hidden @ weight.double().t() + bias.double()).permute(0, 3, 1, 2)
     assert logits.abs().max() < 40
     exact = logits.movedim(1, -1)[..., :-1]

@@ -18,7 +18,7 @@ from kernel_cases import (
 )
 from torch.nn import functional
 
-from vggt_quant.kernels import reference
+from vggt_quant.kernels import torch_reference
 
 pytest.importorskip("triton", reason="needs Triton")
 
@@ -73,7 +73,7 @@ def test_layer_norm_adds_what_is_pending_and_normalises(device, many, k, kind):
         sums = x.float() + change.float() * gamma.float()
         exact = functional.layer_norm(sums, (k,), weight.float(), bias.float(), 1e-5)
         twin_x = x.clone()
-        twin = reference.layer_norm(twin_x, weight, bias, 1e-5, kind, change, gamma)
+        twin = torch_reference.layer_norm(twin_x, weight, bias, 1e-5, kind, change, gamma)
         got = rows.layer_norm(x, weight, bias, 1e-5, kind, rows.Update(change_MK=change, gamma_K=gamma))
         check(got, exact, twin, kind)
         # Product and sum are one operation on a GPU, and one bit may differ before both round to bfloat16.
@@ -85,7 +85,7 @@ def test_layer_norm_adds_what_is_pending_and_normalises(device, many, k, kind):
 def test_gelu_is_the_exact_one(device, many, k, kind):
     for m in many:
         x = awkward_rows(m, k, device)
-        check(rows.gelu(x, kind), functional.gelu(x.float()), reference.gelu(x, kind), kind, GELU_NOISE)
+        check(rows.gelu(x, kind), functional.gelu(x.float()), torch_reference.gelu(x, kind), kind, GELU_NOISE)
 
 
 @pytest.mark.parametrize(("device", "many", "k", "kind"), CASES)
@@ -96,7 +96,7 @@ def test_rows_are_quantized_as_they_are(device, many, k, kind):
         if kind == "bfloat16":
             assert got is x
         else:
-            check(got, x.float(), reference.quantize_rows(x, kind), kind)
+            check(got, x.float(), torch_reference.quantize_rows(x, kind), kind)
 
 
 @pytest.mark.parametrize(("device", "kind"), on_both([(kind,) for kind in KINDS], [(kind,) for kind in KINDS]))
@@ -106,7 +106,7 @@ def test_layer_norm_reads_tokens_in_the_middle_of_frames_and_changes_no_others(d
     before = wide.clone()
     inner = wide[:, 4:, :192]
     exact = functional.layer_norm(inner.float(), (192,), weight.float(), bias.float(), 1e-6).flatten(0, 1)
-    twin = reference.layer_norm(inner.flatten(0, 1), weight, bias, 1e-6, kind)
+    twin = torch_reference.layer_norm(inner.flatten(0, 1), weight, bias, 1e-6, kind)
     check(rows.layer_norm(inner, weight, bias, 1e-6, kind), exact, twin, kind)
     assert torch.equal(wide, before)
     change = awkward_rows(10, 192, device)
@@ -123,11 +123,11 @@ def test_layer_norm_reads_tokens_in_the_middle_of_frames_and_changes_no_others(d
 def test_a_value_that_is_not_finite_spoils_its_row_and_no_other(device, kind, bad):
     x = awkward_rows(5, 192, device)
     x[2, 7] = bad
-    w = reference.quantize_rows(torch.randn(16, 192, generator=generator(16)).to(device), kind)
+    w = torch_reference.quantize_rows(torch.randn(16, 192, generator=generator(16)).to(device), kind)
     weight = Weight(values_NK=w.values_MK, scale_N=w.scale_M, sum_N=w.values_MK.float().sum(1))
     out = gemm(rows.quantize(x, kind), weight).isfinite()
     assert not out[2].any()
     assert out[[0, 1, 3, 4]].all()
     assert not gemm(rows.layer_norm(x, *norm_weights(192, device)[:2], 1e-5, kind), weight)[2].isfinite().any()
-    twin = reference.multiply_rows(reference.quantize_rows(x, kind), w.values_MK, w.scale_M)
+    twin = torch_reference.multiply_rows(torch_reference.quantize_rows(x, kind), w.values_MK, w.scale_M)
     assert not twin[2].isfinite().any()

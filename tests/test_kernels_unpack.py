@@ -4,7 +4,7 @@ import pytest
 import torch
 from kernel_cases import SMALL_WIDTHS, WIDTHS, generator, on_both, worst_row_error
 
-from vggt_quant.kernels import reference
+from vggt_quant.kernels import torch_reference
 
 pytest.importorskip("triton", reason="needs Triton")
 
@@ -30,7 +30,7 @@ def packed_int4(n, k, group, *, zero_points, device):
 def test_nibbles_become_bfloat16(device, n, k, group, zero_points):
     stored = packed_int4(n, k, group, zero_points=zero_points, device=device)
     # A whole number of at most 4 bits times a scale of 8: float32 holds it, so only the last rounding is left.
-    exact = reference.dequantize_int4(*stored, torch.float32)
+    exact = torch_reference.dequantize_int4(*stored, torch.float32)
     assert torch.equal(unpack_int4(*stored, "bfloat16"), exact.bfloat16())
 
 
@@ -40,12 +40,12 @@ def test_nibbles_become_bfloat16(device, n, k, group, zero_points):
 @pytest.mark.parametrize("group", [5, 48, 128, 10_001])
 def test_nibbles_become_8_bits_under_one_scale_per_row(device, n, k, group, kind, zero_points):
     stored = packed_int4(n, k, group, zero_points=zero_points, device=device)
-    twin_NK, scale_N = reference.int4_to_rows(*stored, kind)
+    twin_NK, scale_N = torch_reference.int4_to_rows(*stored, kind)
     got = unpack_int4(*stored, kind, scale_N)
     assert got.dtype == twin_NK.dtype
     assert torch.equal(got.float(), twin_NK.float())
-    error = (got.float() * scale_N[:, None] - reference.dequantize_int4(*stored, torch.float32)).abs()
-    exact = reference.dequantize_int4(*stored, torch.float32).abs()
+    error = (got.float() * scale_N[:, None] - torch_reference.dequantize_int4(*stored, torch.float32)).abs()
+    exact = torch_reference.dequantize_int4(*stored, torch.float32).abs()
     half_step = 0.501 * scale_N[:, None] if kind == "int8" else exact / 15.9 + 2**-10 * scale_N[:, None]
     assert (error <= half_step).all()
 
@@ -57,7 +57,7 @@ def test_bytes_become_bfloat16(device, n, k, zero_points):
     weight_NK = torch.randint(-128, 128, (n, k), generator=random).to(device, torch.int8)
     scale_N1 = torch.randn(n, 1, generator=random).to(device, torch.bfloat16)
     zero_N1 = torch.randint(-128, 128, (n, 1), generator=random).to(device, torch.int16) if zero_points else None
-    exact = reference.dequantize_int8(weight_NK, scale_N1, zero_N1, torch.float32)
+    exact = torch_reference.dequantize_int8(weight_NK, scale_N1, zero_N1, torch.float32)
     assert torch.equal(unpack_int8(weight_NK, scale_N1, zero_N1), exact.bfloat16())
 
 
@@ -69,9 +69,9 @@ def test_the_row_scale_lets_no_weight_leave_the_range():
             packed_NB = torch.full((7, 128), nibble, dtype=torch.uint8)
             stored = packed_NB, scale_NG, zero_NG, k, group
             for kind, largest in (("int8", 127), ("float8", 448)):
-                values_NK, scale_N = reference.int4_to_rows(*stored, kind)
-                weight_NK = reference.dequantize_int4(*stored, torch.float32)
+                values_NK, scale_N = torch_reference.int4_to_rows(*stored, kind)
+                weight_NK = torch_reference.dequantize_int4(*stored, torch.float32)
                 assert values_NK.float().abs().max() <= largest
                 assert worst_row_error(values_NK.float() * scale_N[:, None], weight_NK) <= 0.07
-    bound = reference.int4_row_scale(scale_NG, None, "int8")
+    bound = torch_reference.int4_row_scale(scale_NG, None, "int8")
     assert torch.allclose(bound * 127, scale_NG.float().abs().amax(1) * 8, atol=1e-6)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vggt_quant import machine
+from vggt_quant.runtime import machine
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vggt_quant import speed_report, speed_summary
+from vggt_quant.report import speed_report, speed_summary
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "docs" / "measurements" / "2026-11-26-h100-speed"

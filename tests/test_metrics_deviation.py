@@ -12,8 +12,8 @@ from scipy.spatial.distance import cosine as scipy_cosine_distance
 from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vggt_quant.metrics.deviation import camera_errors, depth_errors, output_errors, tensor_error
-from vggt_quant.scene_results import TensorError
+from vggt_quant.evaluation.metrics.deviation import camera_errors, depth_errors, output_errors, tensor_error
+from vggt_quant.results.scene_schema import TensorError
 
 EXACT = 1e-12  # a handful of float64 operations on small numbers
 FLOAT32 = 1e-6  # the inputs themselves are rounded to float32

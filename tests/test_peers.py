@@ -9,16 +9,17 @@ from test_formats import METHODS, PEERS, pack, packed_twin
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from vggt_quant import checkpoint, engine, formats, methods, quantize, rounding
-from vggt_quant.engine import UnsupportedError, compile_blocks, open_checkpoint, ready
-from vggt_quant.fast import attention
-from vggt_quant.formats._integers import Int8
-from vggt_quant.formats._library import Library
-from vggt_quant.inputs import prepare_model
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.packing import make_checkpoint
-from vggt_quant.run_settings import Run
-from vggt_quant.variants import load_variants
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference import engine
+from vggt_quant.inference.engine import UnsupportedError, compile_blocks, open_checkpoint, ready
+from vggt_quant.inference.fast import attention
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import checkpoint, formats, methods, quantize
+from vggt_quant.quantization.formats._integers import Int8
+from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.results import decibels
+from vggt_quant.variants import Run, load_variants
 
 PLAIN = Run(engine="plain")
 VARIANTS = {name: variant for name, variant in load_variants().items() if variant.optional}
@@ -71,7 +72,7 @@ def test_torchao_int8_is_as_exact_as_what_torchao_makes_itself():
     quantization.quantize_(own, quantization.Int8DynamicActivationInt8WeightConfig())
     x = torch.randn(256, 1024).bfloat16()
     exact = nn.functional.linear(x.float(), linear.weight, linear.bias)
-    ours, theirs = rounding.sqnr_db(exact, packed(x)), rounding.sqnr_db(exact, own(x))
+    ours, theirs = decibels.sqnr_db(exact, packed(x)), decibels.sqnr_db(exact, own(x))
     assert "torchao" in packed.kernel(CPU)
     assert ours > 37
     # Both round to nearest; our scales are rounded to bfloat16, the library's weights were.
@@ -118,7 +119,7 @@ def test_weights_in_nf4_take_the_nearest_value():
     values = torch.tensor(formats.get("bitsandbytes_nf4").VALUES)
     nearest = (linear.weight[..., None] / scale[..., None] - values).abs().amin(-1) * scale
     assert torch.allclose((packed.dequantized() - linear.weight).abs(), nearest, atol=1e-6)
-    assert rounding.sqnr_db(linear.weight, packed.dequantized()) > 18
+    assert decibels.sqnr_db(linear.weight, packed.dequantized()) > 18
 
 
 def test_nf4_is_what_bitsandbytes_makes_itself():
@@ -183,7 +184,7 @@ def test_torchao_runs_a_whole_checkpoint_on_the_cpu(paths):
     exact = load_pretrained(resolve("nano-random"))
     with torch.inference_mode():
         expected = exact(images)
-    assert rounding.sqnr_db(expected["depth"].log(), opened.run(images)["depth"].log()) > 15  # as w8a8
+    assert decibels.sqnr_db(expected["depth"].log(), opened.run(images)["depth"].log()) > 15  # as w8a8
 
 
 def test_blocks_of_a_kind_share_their_compiled_code():

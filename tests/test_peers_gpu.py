@@ -9,12 +9,13 @@ from fast_cases import dequantized, run, sqnr_db
 from kernel_cases import COMPILED
 from test_formats import PEERS, pack
 
-from vggt_quant import checkpoint, formats, rounding
-from vggt_quant.engine import open_checkpoint
-from vggt_quant.fast import attention
-from vggt_quant.inputs import prepare_model
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.packing import make_checkpoint
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference.engine import open_checkpoint
+from vggt_quant.inference.fast import attention
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import checkpoint, formats
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.results import decibels
 from vggt_quant.variants import load_variants
 
 pytestmark = COMPILED
@@ -51,7 +52,7 @@ def test_a_library_multiplies_the_weights_that_the_format_stands_for(name, shape
     with torch.inference_mode():
         got = layer(x.cuda())
     assert got.dtype == torch.bfloat16
-    assert rounding.sqnr_db(exact, got.cpu()) >= LEAST_DB[name]
+    assert decibels.sqnr_db(exact, got.cpu()) >= LEAST_DB[name]
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -75,7 +76,7 @@ def test_a_product_can_be_part_of_a_cuda_graph(name):
             captured = layer.multiply(x)
         x.copy_(torch.randn(930, 1024))
         graph.replay()
-        assert rounding.sqnr_db(layer.multiply(x), captured) > 50
+        assert decibels.sqnr_db(layer.multiply(x), captured) > 50
 
 
 def test_sides_that_a_library_does_not_multiply_are_said_with_the_cure():
@@ -93,7 +94,7 @@ def test_sageattention_is_close_to_exact_attention(width):
     exact = attention.attend_by_torch(qkv.clone(), 1, 16)
     got = attention.attend(GPU, width, "sageattention")(qkv, 1, 16)
     assert not torch.equal(exact, got)
-    assert rounding.sqnr_db(exact, got) >= 30  # 1.3 percent of random data
+    assert decibels.sqnr_db(exact, got) >= 30  # 1.3 percent of random data
 
 
 # What torch.compile of CUDA builds says of its own caches and of TF32 is no business of ours.

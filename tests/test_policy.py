@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from vggt_quant.model import NAMED, VGGT
-from vggt_quant.policy import Policy, select
+from vggt_quant.quantization.policy import Policy, select
 
 
 def on_meta(name):

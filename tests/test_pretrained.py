@@ -14,7 +14,7 @@ from nano_model import CONFIG, same, write_nano, write_shards
 from safetensors.torch import save_file
 
 from vggt_quant.model.config import NAMED
-from vggt_quant.model.pretrained import WeightsError, load_pretrained, load_state, resolve, weights_sha256
+from vggt_quant.model.weights.pretrained import WeightsError, load_pretrained, load_state, resolve, weights_sha256
 
 
 @pytest.fixture

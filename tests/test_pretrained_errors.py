@@ -8,7 +8,7 @@ import torch
 from nano_model import CONFIG, write_nano, write_shards
 from safetensors.torch import save_file
 
-from vggt_quant.model.pretrained import WeightsError, load_pretrained, resolve
+from vggt_quant.model.weights.pretrained import WeightsError, load_pretrained, resolve
 
 
 @pytest.fixture

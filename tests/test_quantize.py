@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import vggt_quant
-from vggt_quant import formats, quantize, rounding
-from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import formats, quantize
+from vggt_quant.results import decibels
 from vggt_quant.variants import Variant, find_variant, load_variants
 
 VARIANTS = load_variants()
@@ -40,7 +41,7 @@ def test_a_foreign_model_is_quantized_in_place_and_still_takes_its_own_inputs(na
     assert model(x).dtype == torch.float32
     # Two layers in float8, whose products keep 28 dB each.
     floor_db = 15 if "int4" in name or "nf4" in name else 24 if "fp8" in name else 30
-    assert rounding.sqnr_db(original(x), model(x)) > floor_db
+    assert decibels.sqnr_db(original(x), model(x)) > floor_db
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_vggt_stays_close_to_fp32(name):
     with torch.inference_mode():
         expected, got = original(images), model(images)
     assert got["depth"].dtype == torch.float32
-    assert rounding.sqnr_db(expected["depth"].log(), got["depth"].log()) > (8 if "int4" in name else 15)
+    assert decibels.sqnr_db(expected["depth"].log(), got["depth"].log()) > (8 if "int4" in name else 15)
 
 
 def test_quantizing_layers_with_autocast_on_an_unchanged_model_works():
@@ -90,7 +91,7 @@ def test_a_model_in_half_precision_stays_in_it(name, dtype):
     expected = model(x)
     vggt_quant.quantize_model(model, name)
     assert model(x).dtype == model[0].bias.dtype == dtype
-    assert rounding.sqnr_db(expected, model(x)) > (15 if "int4" in name else 30)
+    assert decibels.sqnr_db(expected, model(x)) > (15 if "int4" in name else 30)
 
 
 def test_a_buffer_that_two_modules_share_stays_one():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from nano_model import same
 
-from vggt_quant.model.pretrained import load_pretrained, load_state, resolve
-from vggt_quant.model.random_weights import random_tensor
+from vggt_quant.model.weights.pretrained import load_pretrained, load_state, resolve
+from vggt_quant.model.weights.random_weights import random_tensor
 
 
 @pytest.fixture(scope="module")

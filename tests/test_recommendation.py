@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_results import accuracy, quantize, scene, speed, truth
 
-from vggt_quant.estimates import with_estimates
-from vggt_quant.recommendation import LOSSES, is_within_noise, losses, pareto_front, recommendation
-from vggt_quant.report import collect
-from vggt_quant.results import MethodRow
+from vggt_quant.report.collect import collect
+from vggt_quant.report.estimates import with_estimates
+from vggt_quant.report.recommendation import LOSSES, is_within_noise, losses, pareto_front, recommendation
+from vggt_quant.results.schema import MethodRow
 
 
 def method_row(variant: str, size: int, median: float, iqr: float, abs_rel: float | None) -> MethodRow:

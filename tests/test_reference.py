@@ -8,10 +8,10 @@ import pytest
 import torch
 from small_run import known_scenes, nano_with, photos, write_known_scenes
 
-from vggt_quant.inputs import prepare_images, prepare_model
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.reference import load_outputs, make_reference
-from vggt_quant.tensor_file import TensorFileError, read_tensors
+from vggt_quant.data.prepare import prepare_images, prepare_model
+from vggt_quant.evaluation.reference import load_outputs, make_reference
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.runtime.tensor_file import TensorFileError, read_tensors
 
 
 @pytest.fixture(scope="module")

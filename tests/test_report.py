@@ -12,8 +12,8 @@ import pytest
 import sample_results
 from sample_results import error, speed, status
 
-from vggt_quant.report import collect, write_report
-from vggt_quant.results import ComparisonReport, MethodRow, read, write
+from vggt_quant.report.collect import collect, write_report
+from vggt_quant.results.schema import ComparisonReport, MethodRow, read, write
 
 ROOT = Path(__file__).parents[1]
 EARLIER, LATER = "2025-11-23T20:00:00+00:00", "2025-11-23T23:00:00+00:00"
@@ -213,6 +213,7 @@ def test_a_real_report_fits_the_exported_schema(make_run, tmp_path):
 
 
 def test_the_report_is_made_without_torch():
-    code = "import sys, vggt_quant.report; print(sorted({'torch', 'vggt_quant.metrics', 'skimage'} & set(sys.modules)))"
+    unwanted = {"torch", "vggt_quant.evaluation.metrics", "skimage"}
+    code = f"import sys, vggt_quant.report.collect; print(sorted({unwanted} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -8,10 +8,10 @@ import pytest
 import sample_results
 from sample_results import accuracy, error, scene, speed, status
 
-from vggt_quant.report import collect
-from vggt_quant.report_summary import RANDOM_WEIGHTS_NOTE, summary
-from vggt_quant.results import AccuracyResult, MethodRow, read, write
-from vggt_quant.row_values import checkpoint_bytes, format_bytes, format_number, latency_ms
+from vggt_quant.report.collect import collect
+from vggt_quant.report.comparison_table import RANDOM_WEIGHTS_NOTE, summary
+from vggt_quant.report.rows import checkpoint_bytes, format_bytes, format_number, latency_ms
+from vggt_quant.results.schema import AccuracyResult, MethodRow, read, write
 
 
 @pytest.fixture(name="run")

@@ -15,9 +15,9 @@ import sample_results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vggt_quant.report import write_schema
-from vggt_quant.results import RESULT_TYPES, ComparisonReport, SpeedResult, Status, finite, read, write
-from vggt_quant.typed_json import build, json_schema, write_bytes
+from vggt_quant.report.collect import write_schema
+from vggt_quant.results.schema import RESULT_TYPES, ComparisonReport, SpeedResult, Status, finite, read, write
+from vggt_quant.results.typed_json import build, json_schema, write_bytes
 
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "comparison_report.schema.json"
 JSON_VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3)
@@ -161,7 +161,7 @@ def test_finite_turns_what_json_cannot_say_into_none():
 
 def test_the_exported_schema_is_in_step_with_the_dataclasses(tmp_path):
     write_schema(tmp_path / "schema.json")
-    write_call = f"from vggt_quant.report import write_schema; write_schema('workflow/schemas/{SCHEMA.name}')"
+    write_call = f"from vggt_quant.report.collect import write_schema; write_schema('workflow/schemas/{SCHEMA.name}')"
     assert SCHEMA.read_text() == (tmp_path / "schema.json").read_text(), f'run: python -c "{write_call}"'
 
 

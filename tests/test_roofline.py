@@ -10,20 +10,19 @@ from small_run import photos
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vggt_quant import formats
-from vggt_quant.checkpoint import memory_bytes
-from vggt_quant.engine import Engine, ready
-from vggt_quant.inputs import prepare_model
+from vggt_quant.benchmark.operations import Work, products
+from vggt_quant.benchmark.sweep import measure_sweep
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference.engine import Engine, ready
 from vggt_quant.model import NAMED, VGGT
-from vggt_quant.operations import Work, products
-from vggt_quant.packing import make_checkpoint
-from vggt_quant.quantize import quantize_model
-from vggt_quant.results import read
-from vggt_quant.roofline import GPUS, least_ms
-from vggt_quant.run_settings import Run
-from vggt_quant.speed_results import SweepResult
-from vggt_quant.sweep import measure_sweep
-from vggt_quant.variants import load_variants
+from vggt_quant.quantization import formats
+from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.quantization.quantize import quantize_model
+from vggt_quant.report.roofline import GPUS, least_ms
+from vggt_quant.results.schema import read
+from vggt_quant.results.speed_schema import SweepResult
+from vggt_quant.variants import Run, load_variants
 
 H100 = "NVIDIA H100 80GB HBM3"
 MEASURED = Path(__file__).parent.parent / "docs" / "measurements" / "2026-11-25-h100-fast-engine" / "sweep_bf16.json"

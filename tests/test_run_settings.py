@@ -7,14 +7,14 @@ import yaml
 from small_run import photos
 from workflow_project import ROOT, Project
 
-from vggt_quant import cli, keys, machine
-from vggt_quant.engine import UnsupportedError
-from vggt_quant.inputs import prepare_model
-from vggt_quant.packing import make_checkpoint
-from vggt_quant.results import AccuracyResult, SpeedResult, read, write
-from vggt_quant.run_settings import ATTENTIONS, ENGINES, Run
-from vggt_quant.speed import measure_speed
-from vggt_quant.variants import load_variants
+from vggt_quant.benchmark.timing import measure_speed
+from vggt_quant.cli import main as cli
+from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference.engine import UnsupportedError
+from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.results.schema import AccuracyResult, SpeedResult, read, write
+from vggt_quant.runtime import cache_keys, machine
+from vggt_quant.variants import ATTENTIONS, ENGINES, Run, load_variants
 
 VARIANTS = load_variants()
 
@@ -71,14 +71,14 @@ def test_a_measurement_without_a_variant_runs_as_it_is_told(tmp_path):
 
 def test_how_a_variant_is_run_is_in_the_keys_of_what_is_measured_and_in_no_checkpoints():
     plain = dataclasses.replace(VARIANTS["bf16"], run=Run(engine="plain"))
-    before, after = (keys.stage_codes({"bf16": variant}, "cpu") for variant in (VARIANTS["bf16"], plain))
+    before, after = (cache_keys.stage_codes({"bf16": variant}, "cpu") for variant in (VARIANTS["bf16"], plain))
     assert {stage for stage in before if before[stage] != after[stage]} == {"accuracy", "speed"}
 
 
 def test_another_library_of_kernels_lets_all_be_measured_again_and_nothing_be_made_again(monkeypatch):
-    before = keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
+    before = cache_keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
     monkeypatch.setattr(machine, "kernel_libraries", lambda: {"flash-attn-4": "9.9"})
-    after = keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
+    after = cache_keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
     assert {stage for stage in before if before[stage] != after[stage]} == {"accuracy", "speed"}
 
 

@@ -10,9 +10,9 @@ from eth3d_scene import write_scene
 from test_images import write_photo
 from test_scenes_seven_scenes import write_frame
 
-from vggt_quant.images import load_images
-from vggt_quant.scenes import Truth, find_scenes, load_scene, restore_truth, store_truth
-from vggt_quant.tensor_file import read_tensors, write_tensors
+from vggt_quant.data.images import load_images
+from vggt_quant.data.scenes import Truth, find_scenes, load_scene, restore_truth, store_truth
+from vggt_quant.runtime.tensor_file import read_tensors, write_tensors
 
 
 def write_small(folder: Path) -> Path:

@@ -24,9 +24,9 @@ from eth3d_scene import (
 from PIL import Image
 from torch import Tensor
 
-from vggt_quant.geometry import unproject_depth
-from vggt_quant.images import load_images
-from vggt_quant.scenes import Scene, load_scene
+from vggt_quant.data.geometry import unproject_depth
+from vggt_quant.data.images import load_images
+from vggt_quant.data.scenes import Scene, load_scene
 
 SIZE = 168
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vggt_quant.geometry import invert_rigid, unproject_depth
-from vggt_quant.scenes import load_scene
+from vggt_quant.data.geometry import invert_rigid, unproject_depth
+from vggt_quant.data.scenes import load_scene
 
 REAL = Path(__file__).parents[2] / "shared" / "photos" / "7scenes"
 SIZE = 168

@@ -9,7 +9,7 @@ import slurm_node
 import yaml
 from workflow_project import Project, rules, said
 
-from vggt_quant.results import ComparisonReport, read
+from vggt_quant.results.schema import ComparisonReport, read
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]  # Slurm is asked every ten seconds or so
 

@@ -9,11 +9,13 @@ import sample_results
 from PIL import Image
 from speed_sweeps import FIRST, NUM_IMAGES, SECOND, size, sweep, write_sweeps
 
-from vggt_quant import cli, growth, speed_report, speed_summary
-from vggt_quant.growth import GIB
-from vggt_quant.intervals import median_interval
-from vggt_quant.results import read, write
-from vggt_quant.speed_results import Capacity, Growth, SizeResult, SpeedTable
+from vggt_quant.cli import main as cli
+from vggt_quant.report import speed_report, speed_summary
+from vggt_quant.results import growth
+from vggt_quant.results.growth import GIB
+from vggt_quant.results.intervals import median_interval
+from vggt_quant.results.schema import read, write
+from vggt_quant.results.speed_schema import Capacity, Growth, SizeResult, SpeedTable
 
 
 def test_growth_is_found_again():

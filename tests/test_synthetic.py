@@ -8,11 +8,11 @@ import pycolmap
 import pytest
 import torch
 
-from vggt_quant.geometry import unproject_depth
-from vggt_quant.scenes import find_scenes, load_scene
-from vggt_quant.synthetic import draw_scenes
-from vggt_quant.synthetic.raycasting import Cameras, Rooms, cast, pixel_directions, render
-from vggt_quant.synthetic.rooms import OBJECT_MARGIN, WALL_MARGIN, Draw, look_at, sample
+from vggt_quant.data.geometry import unproject_depth
+from vggt_quant.data.scenes import find_scenes, load_scene
+from vggt_quant.data.synthetic import draw_scenes
+from vggt_quant.data.synthetic.raycasting import Cameras, Rooms, cast, pixel_directions, render
+from vggt_quant.data.synthetic.rooms import OBJECT_MARGIN, WALL_MARGIN, Draw, look_at, sample
 
 HEIGHT, WIDTH = 56, 84
 NUM_ROOMS, NUM_VIEWS = 3, 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vggt_quant.tensor_file import (
+from vggt_quant.runtime.tensor_file import (
     TensorFileError,
     has_manifest,
     read_manifest,

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import vggt_quant
+from vggt_quant.data.scenes import load_scene
+from vggt_quant.data.synthetic import draw_scenes
+from vggt_quant.evaluation.ground_truth import judge
 from vggt_quant.model import NAMED, VGGT, VGGTConfig
-from vggt_quant.model.outliers import FOLLOWERS, inject_outliers
-from vggt_quant.model.pretrained import load_state, resolve, weights_sha256
-from vggt_quant.scenes import load_scene
-from vggt_quant.synthetic import draw_scenes
-from vggt_quant.truth import judge
+from vggt_quant.model.weights.outliers import FOLLOWERS, inject_outliers
+from vggt_quant.model.weights.pretrained import load_state, resolve, weights_sha256
 
 FOLDER = files("vggt_quant") / "model" / "tiny"
 

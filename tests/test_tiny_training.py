@@ -16,10 +16,10 @@ import muon  # noqa: E402
 import state  # noqa: E402
 import train  # noqa: E402
 
-from vggt_quant.geometry import pose_to_cameras  # noqa: E402
+from vggt_quant.data.geometry import pose_to_cameras  # noqa: E402
+from vggt_quant.data.synthetic.raycasting import render  # noqa: E402
+from vggt_quant.data.synthetic.rooms import Draw, sample  # noqa: E402
 from vggt_quant.model import NAMED, VGGT, dpt_head  # noqa: E402
-from vggt_quant.synthetic.raycasting import render  # noqa: E402
-from vggt_quant.synthetic.rooms import Draw, sample  # noqa: E402
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from processes import install_driver
 from workflow_project import Project, described, rules, said
 
-from vggt_quant.results import AccuracyResult, ComparisonReport, QuantizeResult, SpeedResult, Status, read
+from vggt_quant.results.schema import AccuracyResult, ComparisonReport, QuantizeResult, SpeedResult, Status, read
 
 pytestmark = pytest.mark.workflow
 
@@ -164,22 +164,26 @@ def test_another_run_does_nothing(mended, project):
 
 
 def test_editing_the_4_bit_format_reruns_exactly_the_4_bit_variants(mended, project):
-    with project.edited("vggt_quant/formats/w4a16.py", 'format = "w4a16"', 'format = "w4a16"\n    revision = 2'):
+    with project.edited(
+        "vggt_quant/quantization/formats/w4a16.py", 'format = "w4a16"', 'format = "w4a16"\n    revision = 2'
+    ):
         assert project.would_run() == {*stages("int4_group128"), "report"}
 
 
 def test_editing_a_metric_requantizes_nothing(mended, project):
-    with project.edited("vggt_quant/metrics/deviation.py", "\nimport torch\n", "\nimport torch\n\nREVISION = 2\n"):
+    with project.edited(
+        "vggt_quant/evaluation/metrics/deviation.py", "\nimport torch\n", "\nimport torch\n\nREVISION = 2\n"
+    ):
         assert project.would_run() == {*stages(*VARIANTS, of=("accuracy",)), "report"}
 
 
 def test_editing_the_report_measures_nothing(mended, project):
-    with project.edited("vggt_quant/report.py", "\nimport json\n", "\nimport json\n\nREVISION = 2\n"):
+    with project.edited("vggt_quant/report/collect.py", "\nimport json\n", "\nimport json\n\nREVISION = 2\n"):
         assert project.would_run() == {"report"}
 
 
 def test_editing_a_comment_reruns_nothing(mended, project):
-    with project.edited("vggt_quant/formats/w4a16.py", '"""', '# A remark.\n"""Otherwise put: '):
+    with project.edited("vggt_quant/quantization/formats/w4a16.py", '"""', '# A remark.\n"""Otherwise put: '):
         assert project.would_run() == set()
 
 

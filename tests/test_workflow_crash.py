@@ -8,7 +8,7 @@ import time
 import pytest
 from workflow_project import Project, rules
 
-from vggt_quant.results import QuantizeResult, read
+from vggt_quant.results.schema import QuantizeResult, read
 
 pytestmark = pytest.mark.workflow
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from workflow_project import Project, said
 
-from vggt_quant.results import AccuracyResult, ComparisonReport, SpeedResult, read
+from vggt_quant.results.schema import AccuracyResult, ComparisonReport, SpeedResult, read
 
 pytestmark = [
     pytest.mark.gpu,

@@ -3,7 +3,7 @@
 import pytest
 from workflow_project import Project, rules
 
-from vggt_quant.results import ImagesResult, Status, read
+from vggt_quant.results.schema import ImagesResult, Status, read
 
 pytestmark = pytest.mark.workflow
 

@@ -13,17 +13,17 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "load": "checkpoint",
-    "load_into": "checkpoint",
-    "save": "checkpoint",
-    "CheckpointError": "checkpoint",
-    "quantize_model": "quantize",
+    "load": "quantization.checkpoint",
+    "load_into": "quantization.checkpoint",
+    "save": "quantization.checkpoint",
+    "CheckpointError": "quantization.checkpoint",
+    "quantize_model": "quantization.quantize",
     "Variant": "variants",
     "load_variants": "variants",
-    "quantize_model_advanced": "advanced",
-    "AdvancedQuantConfig": "advanced",
-    "find_images": "images",
-    "load_images": "images",
+    "quantize_model_advanced": "quantization.advanced",
+    "AdvancedQuantConfig": "quantization.advanced",
+    "find_images": "data.images",
+    "load_images": "data.images",
     "VGGT": "model",
     "VGGTConfig": "model",
 }

@@ -2,7 +2,7 @@
 
 import sys
 
-from vggt_quant.cli import main
+from vggt_quant.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

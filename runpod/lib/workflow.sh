@@ -54,7 +54,7 @@ choose_words() {
 
 # For --resources gpu=N in a VGGT_COMMAND.
 count_gpus() {
-    "$python" -P -c "from vggt_quant.gpus import visible_gpus; print(max(1, len(visible_gpus())))" || echo 1
+    "$python" -P -c "from vggt_quant.runtime.gpus import visible_gpus; print(max(1, len(visible_gpus())))" || echo 1
 }
 
 # Remove the lock of a run that was killed. Snakemake cannot know that its owner has gone; the holder of the lease does.

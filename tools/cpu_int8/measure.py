@@ -24,11 +24,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vggt_quant import formats, machine, quantize
-from vggt_quant.kernels import cpu_int8, reference
+from vggt_quant.kernels import cpu_int8, torch_reference
 from vggt_quant.model.layers import Block
-from vggt_quant.model.pretrained import load_pretrained, resolve
-from vggt_quant.policy import Policy, select
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import formats, quantize
+from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.runtime import machine
 from vggt_quant.variants import load_variants
 
 TOKENS = 930
@@ -149,12 +150,16 @@ def _linear_calls(layers: list[nn.Module], inputs: list[Tensor], *, inputs_are_f
 
 def _parts(layers: list[nn.Module], inputs: list[Tensor]) -> Calls:
     """What the time of w8a8 consists of, and the plain twins."""
-    rows = [reference.quantize_rows(x, "int8") for x in inputs]
+    rows = [torch_reference.quantize_rows(x, "int8") for x in inputs]
 
     def twin() -> list[Tensor]:
         return [
-            reference.multiply_rows(
-                reference.quantize_rows(x, "int8"), layer.weight_packed, layer.weight_scale.flatten(), None, layer.bias
+            torch_reference.multiply_rows(
+                torch_reference.quantize_rows(x, "int8"),
+                layer.weight_packed,
+                layer.weight_scale.flatten(),
+                None,
+                layer.bias,
             )
             for layer, x in zip(layers, inputs, strict=True)
         ]

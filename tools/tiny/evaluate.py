@@ -18,11 +18,11 @@ from held_out import SHA256, load, photograph
 from torch import Tensor, nn
 
 import vggt_quant
-from vggt_quant import metrics
-from vggt_quant.geometry import pose_to_cameras
-from vggt_quant.intervals import bootstrap_interval
-from vggt_quant.model.pretrained import resolve, weights_sha256
-from vggt_quant.truth import judge
+from vggt_quant.data.geometry import pose_to_cameras
+from vggt_quant.evaluation import metrics
+from vggt_quant.evaluation.ground_truth import judge
+from vggt_quant.model.weights.pretrained import resolve, weights_sha256
+from vggt_quant.results.intervals import bootstrap_interval
 
 TARGETS = {
     "pose_auc_30": "at least 0.75",

@@ -10,8 +10,8 @@ from losses import CAMERA_WEIGHT, camera_loss, depth_loss, point_loss, targets
 from torch import Tensor
 from torch.nn import functional
 
-from vggt_quant.synthetic import raycasting
-from vggt_quant.synthetic.raycasting import Cameras, Rooms
+from vggt_quant.data.synthetic import raycasting
+from vggt_quant.data.synthetic.raycasting import Cameras, Rooms
 
 if TYPE_CHECKING:
     from train import Trainer

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vggt_quant.geometry import rotation_angle
-from vggt_quant.synthetic.raycasting import Cameras, Rooms, render
-from vggt_quant.synthetic.rooms import Draw, sample
+from vggt_quant.data.geometry import rotation_angle
+from vggt_quant.data.synthetic.raycasting import Cameras, Rooms, render
+from vggt_quant.data.synthetic.rooms import Draw, sample
 
 FILE = Path(__file__).with_name("held_out.safetensors")
 SHA256 = "a3f6848e0322400563114db867f6c80ec0834686696b3096bbc2efa0fdac215d"

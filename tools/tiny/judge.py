@@ -7,8 +7,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from vggt_quant.geometry import direction_angle, invert_rigid, pose_to_cameras, rotation_angle
-from vggt_quant.synthetic.raycasting import Cameras
+from vggt_quant.data.geometry import direction_angle, invert_rigid, pose_to_cameras, rotation_angle
+from vggt_quant.data.synthetic.raycasting import Cameras
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vggt_quant.geometry import cameras_to_pose
-from vggt_quant.synthetic.raycasting import Cameras
+from vggt_quant.data.geometry import cameras_to_pose
+from vggt_quant.data.synthetic.raycasting import Cameras
 
 ITERATION_DECAY = 0.6
 CONFIDENCE_ALPHA = 0.2

@@ -21,9 +21,9 @@ from evaluate import predict, rows, scenes, summarise
 from torch import nn
 
 import vggt_quant
-from vggt_quant import rounding
-from vggt_quant.intervals import is_within_noise, paired_difference
-from vggt_quant.policy import Policy, select
+from vggt_quant.quantization import grid as grids
+from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.results.intervals import is_within_noise, paired_difference
 
 SETTINGS = ((8, None), (6, None), (4, None), (4, 128), (4, 64), (3, 128), (3, 64), (2, 128), (2, 64))
 """Bits, columns of a group (None: one scale a row)."""
@@ -43,8 +43,8 @@ def round_weights(model: nn.Module, bits: int, group_size: int | None, layers: s
         if fnmatchcase(name, wanted) == layers.startswith("!"):
             continue
         weight = rounded.get_submodule(name).weight
-        grid = rounding.fit(weight, bits=bits, group_size=group_size)
-        weight.copy_(rounding.to_weights(rounding.to_integers(weight, grid), grid))
+        grid = grids.fit(weight, bits=bits, group_size=group_size)
+        weight.copy_(grids.to_weights(grids.to_integers(weight, grid), grid))
     return rounded
 
 

@@ -30,12 +30,12 @@ from muon import Muon
 from state import read_state, write_state
 from torch import Tensor, nn
 
+from vggt_quant.data.synthetic import raycasting
+from vggt_quant.data.synthetic.raycasting import Cameras, Rooms
+from vggt_quant.data.synthetic.rooms import Draw, sample
 from vggt_quant.model import VGGT, dpt_head
 from vggt_quant.model.config import NAMED
 from vggt_quant.model.layers import Block
-from vggt_quant.synthetic import raycasting
-from vggt_quant.synthetic.raycasting import Cameras, Rooms
-from vggt_quant.synthetic.rooms import Draw, sample
 
 VIEWS_PER_SCENE = (2, 3, 4, 4, 6)
 """Taken in turn; each divides the number of views of a step, so that per-frame work has one shape only."""

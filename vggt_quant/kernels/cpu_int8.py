@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.kernels.operands import Kind, Rows
-from vggt_quant.kernels.reference import TINY
+from vggt_quant.kernels.torch_reference import TINY
 
 PIECE = 262144
 """Values of a piece per thread, 1 MiB of float32: smaller pieces fit a smaller cache, but each costs several starts of

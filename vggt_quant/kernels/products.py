@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vggt_quant.kernels import cpu_int8, reference
+from vggt_quant.kernels import cpu_int8, torch_reference
 from vggt_quant.kernels.operands import Kind, Operand, Rows
 
 
@@ -30,7 +30,7 @@ def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
     if x_MK.device.type == "cpu" and kind != "float8":
         return cpu_int8.quantize_rows(x_MK, kind)
     if not x_MK.is_cuda:
-        return reference.quantize_rows(x_MK, kind)
+        return torch_reference.quantize_rows(x_MK, kind)
     from vggt_quant.kernels import rows
 
     return rows.quantize(x_MK.contiguous(), kind)
@@ -58,7 +58,7 @@ def multiply(
     if weight_NK.device.type == "cpu" and weight_NK.dtype == torch.int8:
         return cpu_int8.multiply_rows(rows, weight_NK, scale_N, zero_N=zero_N, sum_N=sum_N, bias_N=bias_N)
     if not weight_NK.is_cuda:
-        return reference.multiply_rows(rows, weight_NK, scale_N, zero_N, bias_N)
+        return torch_reference.multiply_rows(rows, weight_NK, scale_N, zero_N, bias_N)
     if weight_NK.dtype != torch.int8 and _takes_cublas(len(rows.scale_M), weight_NK):
         bias = None if bias_N is None else bias_N.to(torch.bfloat16)
         return torch._scaled_mm(

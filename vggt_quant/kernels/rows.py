@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vggt_quant.kernels import cast
 from vggt_quant.kernels.operands import Kind, Operand, Rows
-from vggt_quant.kernels.reference import FLOAT8
+from vggt_quant.kernels.torch_reference import FLOAT8
 
 
 @triton.jit

@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vggt_quant.kernels import cast, reference
+from vggt_quant.kernels import cast, torch_reference
 from vggt_quant.kernels.operands import Kind
-from vggt_quant.kernels.reference import FLOAT8
+from vggt_quant.kernels.torch_reference import FLOAT8
 
 _DTYPES = {"bfloat16": torch.bfloat16, "int8": torch.int8, "float8": FLOAT8}
 
@@ -64,8 +64,8 @@ def unpack_int4(
     stored = packed_NB, scale_NG, zero_point_NG, columns, group_size
     if group_size % 2 and per_row > 1:  # a byte of two groups: nobody's choice, so not the kernel's
         if kind == "bfloat16":
-            return reference.dequantize_int4(*stored, torch.bfloat16)
-        return reference.int4_to_rows(*stored, kind)[0]
+            return torch_reference.dequantize_int4(*stored, torch.bfloat16)
+        return torch_reference.int4_to_rows(*stored, kind)[0]
     group_size += group_size % 2
     out = packed_NB.new_empty(rows, columns, dtype=_DTYPES[kind])
     per_group = min(group_size // 2, width)

@@ -1,0 +1,252 @@
+"""Cost against size: one checkpoint, loaded once, timed on more and more images -> SweepResult.
+
+Called in a fresh process for each variant. At every size: one first pass (whatever is compiled or captured happens in
+it), warm-up, timed passes, memory; at some sizes also the outputs of that very engine against strict float32. Sizes go
+up, so the first that does not fit ends the sweep, with its reason as a row.
+"""
+
+import contextlib
+import gc
+import logging
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggt_quant.benchmark.operations import Work
+from vggt_quant.benchmark.timing import MEMORY_KINDS, Repeats, interquartile_range, peak_memory_bytes, time_forward
+from vggt_quant.data.random_photos import scene_name
+from vggt_quant.evaluation.reference import load_outputs
+from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
+from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.results import growth
+from vggt_quant.results.decibels import sqnr_db
+from vggt_quant.results.intervals import median_interval
+from vggt_quant.results.schema import ImagesResult, QuantizeResult, ReferenceResult
+from vggt_quant.results.speed_schema import OutputSqnr, SizeResult, SweepResult
+from vggt_quant.runtime import machine
+from vggt_quant.runtime.jobs import describe_error
+from vggt_quant.runtime.provenance import provenance
+from vggt_quant.runtime.tensor_file import read_tensors
+from vggt_quant.variants import DEFAULT, Run
+
+CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
+CUDA_REPEATS = Repeats(warmup=1, at_least=8, at_most=100, warmup_seconds=0.5)
+ONCE = Repeats(warmup=0, at_least=1, at_most=1)
+FILL_TRIES, FEWER = 8, 0.96
+"""How often a number is tried, and the share of images to go on with after one that did not fit."""
+FILL_SECONDS = 60
+"""A pass that would take longer is not run only to see whether it fits."""
+log = logging.getLogger(__name__)
+
+
+def repeats_for(device: str, count: int | None) -> Repeats:
+    """How often a size is run on a kind of device; with a `count`, exactly so often."""
+    usual = CUDA_REPEATS if device == "cuda" else CPU_REPEATS
+    return replace(usual, at_least=count, at_most=count) if count else usual
+
+
+def measure_sweep(
+    images: ImagesResult,
+    packed: QuantizeResult,
+    device: str,
+    run: Run = DEFAULT,
+    *,
+    num_images: Sequence[int],
+    repeats: int | None = None,
+    reference: ReferenceResult | None = None,
+    fill_memory_gib: Sequence[int] = (),
+) -> SweepResult:
+    """Load the packed model and time its forward pass on the first photos of the first scene, so many at a time.
+
+    Args:
+        images: Whose first scene has at least max(num_images) photos.
+        packed: The checkpoint.
+        device: Where to run, as `measure_speed` takes it.
+        run: How to run.
+        num_images: Sizes, in any order.
+        repeats: Timed passes at each size; None takes `CPU_REPEATS` or `CUDA_REPEATS`.
+        reference: Outputs in strict float32, to compare with at the sizes n that have a scene `scene_name(n)` in it.
+        fill_memory_gib: Memories for which the number of images that should just fit is run, too, where this device is
+            as large.
+
+    Raises:
+        ValueError: Too few photos.
+        UnsupportedError: This device has no kernel for it, or no such way to run.
+        CheckpointError: The checkpoint is damaged or gone.
+        TensorFileError: So are the photos or the reference.
+    """
+    photos_N3HW = read_tensors(images.scenes[0].path)["images"]
+    if max(num_images) > len(photos_N3HW):
+        raise ValueError(f"There are {len(photos_N3HW)} photos, so they cannot be timed {max(num_images)} at a time.")
+    place = run_device(packed.checkpoint, device)
+    known = {scene.scene: scene.path for scene in reference.scenes} if reference else {}
+    engine, load_seconds, load_peak = _load(packed, place, run)
+    device_memory = _device_memory_bytes(place)
+    work = Work(engine, tuple(photos_N3HW.shape[-2:]))  # first: the last size may leave too little memory to count in
+    steps = [(photos_N3HW[:number], known.get(scene_name(number))) for number in sorted(set(num_images))]
+    sizes = _measure_sizes(engine, steps, repeats_for(place, repeats))
+    memories = [gib for gib in fill_memory_gib if gib * growth.GIB < device_memory]
+    return SweepResult(
+        variant=packed.variant,
+        outcome="ok",
+        error=None,
+        run=asdict(run),
+        image_size=list(photos_N3HW.shape[-2:]),
+        compute_dtype=engine.compute_dtype,
+        load_seconds=load_seconds,
+        load_peak_memory_bytes=load_peak,
+        weights_bytes=memory_bytes(engine.model),
+        checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
+        memory_kind=MEMORY_KINDS[place],
+        device_memory_bytes=device_memory,
+        sizes=[_with_work(size, work) for size in sizes],
+        filled=[_with_work(size, work) for size in _fill(engine, photos_N3HW, sizes, memories)],
+        libraries=machine.kernel_libraries(),
+        note=moved_note(place, device),
+        provenance=provenance(place),
+    )
+
+
+def _load(packed: QuantizeResult, place: str, run: Run) -> tuple[Engine, float, int]:
+    """The engine, the seconds and the peak memory of loading it."""
+    machine.keep_freed_memory()
+    _forget_peak(place)
+    started = time.perf_counter()
+    engine = open_checkpoint(packed.checkpoint, place, run)
+    engine.synchronize()
+    return engine, time.perf_counter() - started, peak_memory_bytes(place)
+
+
+def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repeats: Repeats) -> list[SizeResult]:
+    """The sizes in ascending order, as (photos, reference outputs); from the first that does not fit none is tried."""
+    sizes: list[SizeResult] = []
+    for photos_N3HW, reference in steps:
+        if sizes and sizes[-1].outcome != "ok":
+            sizes.append(replace(sizes[-1], num_images=len(photos_N3HW)))
+            continue
+        size = _measure_size(engine, photos_N3HW, repeats, reference)
+        sizes.append(size)
+        log.info("%d images: %s", size.num_images, size.reason or f"{size.latency_ms_median:.2f} ms")
+    return sizes
+
+
+def _fill(engine: Engine, photos_N3HW: Tensor, sizes: list[SizeResult], memories_gib: list[int]) -> list[SizeResult]:
+    """Run, once, the numbers of images that should just fit into a memory; a miss is corrected by what it showed."""
+    filled: list[SizeResult] = []
+    for memory in memories_gib:
+        for _ in range(FILL_TRIES):
+            known = [*sizes, *filled]
+            fits, time_ms = growth.capacity(memory, known), growth.of_latency(known)
+            number = math.ceil((fits.num_images or 0) * (FEWER if filled and _missed(filled[-1], memory) else 1))
+            if fits.how == "measured" or not number or growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
+                break
+            times = math.ceil(number / len(photos_N3HW))
+            with _held_to(memory, engine.device):
+                size = _measure_size(engine, photos_N3HW.repeat(times, 1, 1, 1)[:number], ONCE, None)
+            filled.append(replace(size, tried_gib=memory))
+            log.info("%d images in %d GiB: %s", number, memory, size.reason or f"{size.peak_memory_bytes} bytes")
+    return filled
+
+
+def _missed(size: SizeResult, memory_gib: int) -> bool:
+    return size.tried_gib == memory_gib and (size.peak_memory_bytes or math.inf) > memory_gib * growth.GIB
+
+
+@contextlib.contextmanager
+def _held_to(memory_gib: int, device: torch.device) -> Iterator[None]:
+    """Let CUDA's allocator take no more from the driver than this, so that what it holds in reserve counts, too."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.set_per_process_memory_fraction(memory_gib * growth.GIB / _device_memory_bytes("cuda"))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def _with_work(size: SizeResult, work: Work) -> SizeResult:
+    return replace(size, operations=work.operations(size.num_images), least_bytes=work.least_bytes(size.num_images))
+
+
+def _measure_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:
+    gc.collect()
+    _forget_peak(engine.device.type)
+    try:
+        return _time_size(engine, photos_N3HW, repeats, reference)
+    except (MemoryError, RuntimeError) as exception:
+        error = describe_error("speed", exception)
+        if error.kind != "out_of_memory":
+            raise
+        # Only the sentence is kept: the exception holds on to the tensors of all frames that it went through.
+        reason = f"out of memory at {len(photos_N3HW)} images: {error.message.splitlines()[0]}"
+    return SizeResult(num_images=len(photos_N3HW), outcome="out_of_memory", reason=reason)
+
+
+def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:
+    place = engine.device.type
+    images_N3HW = photos_N3HW.to(engine.device)
+    started = time.perf_counter()
+    engine.run(images_N3HW)
+    engine.synchronize()
+    first_pass_seconds, first_peak = time.perf_counter() - started, peak_memory_bytes(place)
+    _forget_peak(place)
+    latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
+    gpu = machine.gpu_state() if place == "cuda" else {}
+    steady_peak = peak_memory_bytes(place)
+    low, high = median_interval(latencies_ms) or (None, None)
+    return SizeResult(
+        num_images=len(photos_N3HW),
+        outcome="ok",
+        first_pass_seconds=first_pass_seconds,
+        latencies_ms=latencies_ms,
+        latency_ms_median=statistics.median(latencies_ms),
+        latency_ms_low=low,
+        latency_ms_high=high,
+        latency_ms_iqr=interquartile_range(latencies_ms) if len(latencies_ms) > 1 else None,
+        peak_memory_bytes=max(first_peak, steady_peak),
+        steady_peak_memory_bytes=steady_peak,
+        reserved_memory_bytes=torch.cuda.max_memory_reserved() if place == "cuda" else None,
+        kernels=dict(engine.kernels),
+        other_processor_share=other_share,
+        gpu=gpu,
+        outputs=_compare(load_outputs(reference), engine.run(images_N3HW)) if reference else [],
+    )
+
+
+def _compare(reference: dict, outputs: dict) -> list[OutputSqnr]:
+    """SQNR of each output tensor; what is echoed or a list (the poses of each iteration) is left out."""
+    shared = sorted(name for name in reference.keys() & outputs.keys() if name != "images")
+    return [_sqnr(name, reference[name], outputs[name].cpu()) for name in shared if isinstance(outputs[name], Tensor)]
+
+
+def _sqnr(name: str, reference: Tensor, output: Tensor) -> OutputSqnr:
+    if reference.shape != output.shape:
+        reason = f"shape {list(output.shape)} instead of {list(reference.shape)}"
+        return OutputSqnr(output=name, sqnr_db=None, identical=False, error=reason)
+    ratio = sqnr_db(reference, output)
+    is_identical = torch.equal(reference, output)
+    error = None if math.isfinite(ratio) or is_identical else "not finite"
+    return OutputSqnr(output=name, sqnr_db=ratio if math.isfinite(ratio) else None, identical=is_identical, error=error)
+
+
+def _forget_peak(place: str) -> None:
+    """Let the peak count from here; on CUDA give back what earlier sizes left unused, too."""
+    if place == "cuda":
+        torch.cuda.init()  # there is nothing to reset before
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        machine.forget_peak_resident()
+
+
+def _device_memory_bytes(place: str) -> int:
+    if place == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return machine.memory_bytes()

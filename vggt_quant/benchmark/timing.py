@@ -1,0 +1,147 @@
+"""Time and memory of the whole forward pass: checkpoint + shapes -> SpeedResult.
+
+Called in a fresh process per measurement (the caller's business), so that neither a warm cache nor another variant's
+memory leaks in. Warm-up first, the device synchronised around every repeat, median and interquartile range kept beside
+all single times. Peak memory covers loading and running: CUDA's allocator peak, or the process's largest resident set.
+A machine that works on something else meanwhile makes times worthless, so its share is measured and said in the row.
+"""
+
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
+from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.results.schema import ImagesResult, QuantizeResult, SpeedResult
+from vggt_quant.runtime import machine
+from vggt_quant.runtime.progress import track
+from vggt_quant.runtime.provenance import provenance
+from vggt_quant.runtime.tensor_file import read_tensors
+from vggt_quant.variants import DEFAULT, Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeats:
+    """How often the forward pass runs: `at_least` times, then on until `seconds` are over or it was `at_most` times."""
+
+    warmup: int
+    at_least: int
+    at_most: int
+    seconds: float = 3.0
+    warmup_seconds: float = 0.0
+    """The warm-up goes on until these are over, too: a GPU needs some time to raise its clocks."""
+
+
+CPU_REPEATS = Repeats(warmup=2, at_least=5, at_most=30)
+CUDA_REPEATS = Repeats(warmup=5, at_least=20, at_most=100)
+MEMORY_KINDS = {"cuda": "cuda allocator", "cpu": "resident set"}
+"""What peak memory is on a kind of device."""
+QUIET_SHARE = 0.1
+"""Others may use this share of the processors before a row says so."""
+
+
+def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run: Run = DEFAULT) -> SpeedResult:
+    """Load the packed model, warm it up, and time its forward pass on the photos of the first scene.
+
+    Raises:
+        UnsupportedError: This device has no kernel for it, or no such way to run.
+        CheckpointError: The checkpoint is damaged or gone.
+        TensorFileError: So are the photos.
+    """
+    machine.keep_freed_memory()
+    place = run_device(packed.checkpoint, device)
+    resident_before = machine.resident_bytes()
+    started = time.perf_counter()
+    engine = open_checkpoint(packed.checkpoint, place, run)
+    engine.synchronize()
+    load_seconds = time.perf_counter() - started
+    images_N3HW = read_tensors(images.scenes[0].path, place)["images"]
+    repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
+    latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
+    return SpeedResult(
+        variant=packed.variant,
+        outcome="ok",
+        error=None,
+        run=asdict(run),
+        shape=list(images_N3HW.shape),
+        compute_dtype=engine.compute_dtype,
+        kernels=engine.kernels,
+        warmup_runs=repeats.warmup,
+        latencies_ms=latencies_ms,
+        latency_ms_median=statistics.median(latencies_ms),
+        latency_ms_iqr=interquartile_range(latencies_ms),
+        load_seconds=load_seconds,
+        weights_bytes=memory_bytes(engine.model),
+        checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
+        peak_memory_bytes=peak_memory_bytes(place),
+        peak_memory_kind=MEMORY_KINDS[place],
+        resident_before_bytes=resident_before,
+        other_processor_share=other_share,
+        note="; ".join(_notes(place, device, other_share)) or None,
+        provenance=provenance(place),
+    )
+
+
+def peak_memory_bytes(place: str) -> int:
+    """The peak so far, of the kind in `MEMORY_KINDS`."""
+    return torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
+
+
+def _notes(place: str, device: str, other_share: float) -> list[str]:
+    notes = [note for note in [moved_note(place, device)] if note]
+    if other_share > QUIET_SHARE:
+        notes.append(
+            f"other programs used {other_share:.0%} of the processors meanwhile: time it again on a quiet machine"
+        )
+    return notes
+
+
+def time_forward(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> tuple[list[float], float]:
+    """Milliseconds of each pass, from an idle device to an idle device; and how busy others kept the processors."""
+    _warm_up(engine, images_N3HW, repeats)
+    latencies_ms: list[float] = []
+    machine_before, own_before = machine.busy_seconds()
+    begun = time.perf_counter()
+    for _ in track(range(repeats.at_most), "timed passes"):
+        engine.synchronize()
+        latencies_ms.append(_pass_ms(engine, images_N3HW))
+        if len(latencies_ms) >= repeats.at_least and time.perf_counter() - begun > repeats.seconds:
+            break
+    elapsed = time.perf_counter() - begun
+    machine_after, own_after = machine.busy_seconds()
+    others = (machine_after - machine_before) - (own_after - own_before)
+    return latencies_ms, max(0.0, others / (elapsed * os.cpu_count()))
+
+
+def _warm_up(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> None:
+    begun, count = time.perf_counter(), 0
+    while count < repeats.warmup or time.perf_counter() - begun < repeats.warmup_seconds:
+        engine.run(images_N3HW)
+        count += 1
+        if repeats.warmup_seconds:
+            engine.synchronize()  # else the clock sees how fast work is handed over, not how fast it is done
+
+
+def _pass_ms(engine: Engine, images_N3HW: torch.Tensor) -> float:
+    """One pass on an idle device, to its end: by CUDA's own clock, else by the machine's."""
+    if engine.device.type != "cuda":
+        started = time.perf_counter()
+        engine.run(images_N3HW)
+        engine.synchronize()
+        return 1e3 * (time.perf_counter() - started)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    engine.run(images_N3HW)
+    end.record()
+    engine.synchronize()
+    return begin.elapsed_time(end)
+
+
+def interquartile_range(values: list[float]) -> float:
+    """Distance between the quartiles, the ends included."""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return high - low

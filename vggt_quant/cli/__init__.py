@@ -1,0 +1,1 @@
+"""`vggt-quant`: the command line."""

@@ -1,0 +1,255 @@
+"""`vggt-quant speed` without a checkpoint: cost against the number of images, variant by variant, in one command.
+
+Each variant is packed and timed in fresh processes, and its result is kept in the output folder under a key of all that
+decides it. So the command goes on where it was ended: it repeats what failed, what is missing and what has changed.
+The own bf16 engine is timed again in every run that times anything, and speedups compare within one run.
+"""
+
+import logging
+import re
+import signal
+import sys
+from argparse import Namespace
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vggt_quant.cli import speed_flags
+from vggt_quant.report import speed_folder, speed_report
+from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, write
+from vggt_quant.results.speed_schema import SweepResult
+from vggt_quant.runtime import cache_keys, jobs, machine
+from vggt_quant.runtime.fingerprint import digest, own_sources
+from vggt_quant.variants import Variant, load_variants
+
+BASELINE = "bf16"
+NUM_IMAGES = (1, 2, 5, 10, 20, 50, 100)
+COMPARED = (1, 5)
+STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
+"""Exit codes of a job that somebody ended, and with it this command."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is asked for."""
+
+    folder: Path
+    cache: Path
+    model: str
+    variants: dict[str, Variant]
+    variants_file: Path | None
+    num_images: list[int]
+    compared: list[int]
+    """Sizes at which outputs are compared with strict float32."""
+    image_size: tuple[int, int]
+    device: str
+    repeats: int | None
+    fill_memory: list[int]
+    limit_mb: int | None
+
+
+def command(args: Namespace) -> int:
+    """Time what is missing, then write and print the table.
+
+    Returns:
+        0, or 1 if a variant that is not optional failed, or 128 + signal if somebody ended it.
+
+    Raises:
+        ValueError: Flags that do not go together, a model or variant that does not exist, a folder that is not to be
+            written to or holds another table.
+    """
+    speed_flags.check(args)
+    if args.redraw:
+        names = speed_report.names_in(args.redraw, _asked(args), [BASELINE, *load_variants(args.variants)])
+        print(speed_report.write_table(speed_report.collect(args.redraw, names), args.redraw))
+        return 0
+    plan = make_plan(args)
+    try:
+        with speed_folder.sole_run(plan.folder):
+            code = _run(plan)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    if code in STOPPED:
+        print("Not all is measured; the same command goes on from here.", file=sys.stderr)
+    return code
+
+
+def _run(plan: Plan) -> int:
+    """Measure and draw; returns the exit code."""
+    model = _prepare_inputs(plan)
+    wanted = {name: _key(plan, model, variant) for name, variant in plan.variants.items()}
+    code = _measure_missing(plan, wanted)
+    table = speed_report.gather(plan.folder, wanted, speed_report.label_of(model), plan.num_images, plan.image_size)
+    print(speed_report.write_table(table, plan.folder))
+    failed = [row for row in table.rows if row.outcome == "failed" and not plan.variants[row.variant].optional]
+    return code if code in STOPPED else int(bool(failed))
+
+
+def make_plan(args: Namespace) -> Plan:
+    """The flags, checked."""
+    variants, device = load_variants(args.variants), machine.resolve_device(args.device)
+    num_images = sorted(set(args.num_images or NUM_IMAGES))
+    return Plan(
+        folder=args.output_dir,
+        cache=args.cache or args.output_dir / "cache",
+        model=_random(args.model) if args.random_weights else args.model,
+        variants={name: variants[name] for name in _chosen(_asked(args), variants, device)},
+        variants_file=args.variants,
+        num_images=num_images,
+        compared=_compared(args.compare_at, num_images),
+        image_size=args.image_size,
+        device=device,
+        repeats=args.repeats,
+        fill_memory=args.fill_memory,
+        limit_mb=args.memory_limit_mb,
+    )
+
+
+def _random(model: str) -> str:
+    """`vggt-1b`, `facebook/VGGT-1B` and `vggt-1b-random` all as the last."""
+    return model if re.search("-random(:[0-9]+)?$", model) else f"{Path(model).name.lower()}-random"
+
+
+def _compared(asked: list[int] | None, num_images: list[int]) -> list[int]:
+    if asked is None:
+        return [number for number in COMPARED if number in num_images]
+    if absent := set(asked) - set(num_images):
+        raise ValueError(f"--compare-at {min(absent)} is none of --num-images {','.join(map(str, num_images))}.")
+    return sorted(set(asked))
+
+
+def _asked(args: Namespace) -> list[str]:
+    return [name for names in args.methods or [] for name in names]
+
+
+def _chosen(asked: list[str], every: dict[str, Variant], device: str) -> list[str]:
+    """The rows of the table, the baseline always among them."""
+    if unknown := [name for name in asked if name not in every]:
+        raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
+    usual = [name for name, variant in every.items() if variant.is_default(device)]
+    names = list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
+    if odd := [name for name in names if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name)]:
+        raise ValueError(f"Variant {odd[0]!r} gives files their name: take letters, digits and _ only.")
+    return names
+
+
+def _measure_missing(plan: Plan, wanted: dict[str, str]) -> int:
+    """Time every variant whose result is missing, failed or of another key; returns the last exit code."""
+    todo = [name for name, key in wanted.items() if not _is_done(plan, name, key)]
+    if not todo:
+        log.info("All %d variants are measured.", len(wanted))
+        return 0
+    started = machine.now()
+    first = [BASELINE] if BASELINE in wanted else []
+    code = _make_reference(plan)
+    for name in dict.fromkeys([*first, *todo]):
+        if code in STOPPED:
+            return code
+        log.info("%s", name)
+        code, result = _measure(plan, plan.variants[name])
+        if code in STOPPED:
+            return code
+        result = replace(result, key=wanted[name], started=started)
+        speed_folder.keep_earlier(plan.folder, name, wanted[name])
+        write(result, speed_folder.sweep_path(plan.folder, name))
+        if name == BASELINE:
+            write(result, speed_folder.baseline_path(plan.folder, started))
+    return code
+
+
+def _prepare_inputs(plan: Plan) -> ModelResult:
+    # They import torch, which the other doors of this module need not wait for.
+    from vggt_quant.data import prepare, random_photos
+
+    model = read(ModelResult, plan.model) if plan.model.endswith(".json") else prepare.prepare_model(plan.model)
+    _check_images(plan, model.config["patch_size"])
+    speed_folder.expect_same_table(plan.folder, model, plan.image_size)
+    height, width = plan.image_size
+    write(model, plan.folder / "inputs" / "model.json")
+    for name, counts in (("photos", [max(plan.num_images)]), ("compared", plan.compared)):
+        if counts:
+            made = random_photos.prepare(plan.folder / "inputs", counts, height, width)
+            write(made, plan.folder / "inputs" / f"{name}.json")
+    return model
+
+
+def _check_images(plan: Plan, patch: int) -> None:
+    height, width = plan.image_size
+    if height % patch or width % patch:
+        raise ValueError(f"--image-size is {height}x{width}; this model takes multiples of {patch}.")
+    needed = 2 * 3 * 4 * height * width * max(plan.num_images)  # float32, drawn and then copied
+    if needed > machine.memory_bytes():
+        many = f"--num-images {max(plan.num_images)} of {height}x{width}"
+        raise ValueError(f"{many} are {needed / 2e9:,.0f} GB of images alone, too many for this machine; give fewer.")
+
+
+def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
+    """Hash of all that decides a variant's figures."""
+    try:
+        code = [cache_keys.speed_code(variant), cache_keys.quantize_code(variant)]
+    except ValueError as error:
+        raise ValueError(f"Variant {variant.name}: {error}") from error
+    code += [own_sources("benchmark.sweep", "benchmark.operations", "data.random_photos")]
+    asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
+    place = [plan.device, machine.device_name(plan.device), machine.torch_version(), machine.kernel_libraries()]
+    return digest([code, asked, place, model.weights_sha256, model.config])
+
+
+def _is_done(plan: Plan, name: str, key: str) -> bool:
+    result = speed_folder.find(speed_folder.sweep_path(plan.folder, name))
+    return result is not None and result.key == key and result.outcome != "failed"
+
+
+def _make_reference(plan: Plan) -> int:
+    """The outputs in strict float32; without them the table lacks one column and nothing else."""
+    out = plan.folder / "reference.json"
+    out.unlink(missing_ok=True)
+    if not plan.compared:
+        return 0
+    words = ["--images", str(plan.folder / "inputs" / "compared.json"), "--cache", str(plan.cache), "--out", str(out)]
+    return _job(plan, "reference", ["--model", str(plan.folder / "inputs" / "model.json"), *words])[0]
+
+
+def _measure(plan: Plan, variant: Variant) -> tuple[int, SweepResult]:
+    """Pack and time one variant; the reason in its place where that fails."""
+    packed, out = (plan.folder / kind / f"{variant.name}.json" for kind in ("quantize", "inputs/timed"))
+    which = ["--variant", variant.name, *(["--variants", str(plan.variants_file)] if plan.variants_file else [])]
+    model = ["--model", str(plan.folder / "inputs" / "model.json"), "--cache", str(plan.cache)]
+    code, error = _job(plan, "quantize", [*model, *which, "--out", str(packed)], variant)
+    if error is None and (made := read(QuantizeResult, packed)).outcome != "ok":
+        return 0, SweepResult(variant=variant.name, outcome=made.outcome, error=made.error)
+    if error is None:
+        words = ["--packed", str(packed), *which, *_speed_words(plan, variant), "--out", str(out)]
+        code, error = _job(plan, "speed", words, variant)
+    if error is None:
+        return code, read(SweepResult, out)
+    return code, SweepResult(variant=variant.name, outcome="failed", error=error)
+
+
+def _speed_words(plan: Plan, variant: Variant) -> list[str]:
+    limit, reference = _limit(plan, variant), plan.folder / "reference.json"
+    return [
+        *("--images", str(plan.folder / "inputs" / "photos.json")),
+        *("--num-images", ",".join(map(str, plan.num_images))),
+        *(["--reference", str(reference)] if reference.is_file() else []),
+        *(["--repeats", str(plan.repeats)] if plan.repeats else []),
+        *(["--fill-memory", ",".join(map(str, plan.fill_memory))] if plan.fill_memory else []),
+        *(["--memory-limit-mb", str(limit)] if limit else []),
+    ]
+
+
+def _job(plan: Plan, stage: str, words: list[str], variant: Variant | None = None) -> tuple[int, Error | None]:
+    name = variant.name if variant else None
+    status = plan.folder / "logs" / f"{stage}{f'_{name}' if name else ''}.status.json"
+    return jobs.supervise(
+        stage,
+        name,
+        status,
+        [stage, *words, "--device", plan.device, "--status", str(status)],
+        needs_gpu=plan.device == "cuda",
+        limit_mb=_limit(plan, variant) if variant and stage == "speed" else None,
+    )
+
+
+def _limit(plan: Plan, variant: Variant) -> int | None:
+    return plan.limit_mb or variant.memory_limit_mb

@@ -1,0 +1,1 @@
+"""Photos, scenes and their ground truth: read, drawn or downloaded."""

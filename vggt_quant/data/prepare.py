@@ -1,0 +1,162 @@
+"""The inputs of a comparison: which model, which scenes to compare on, which scenes to calibrate with."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggt_quant.data import synthetic
+from vggt_quant.data.images import FoundImages, describe
+from vggt_quant.data.scenes import Scene, Truth, find_scenes, load_scene, store_truth
+from vggt_quant.model import VGGT
+from vggt_quant.model.weights.pretrained import resolve, weights_sha256
+from vggt_quant.results.scene_schema import SceneImages, SkippedImage, TruthPart
+from vggt_quant.results.schema import ImagesResult, ModelResult
+from vggt_quant.runtime.tensor_file import write_tensors
+
+DRAWN = "drawn"
+"""The name of a folder that stands for rooms which this project draws itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rooms:
+    """Which rooms are drawn: how many if nobody asks for another number, and from which seed on."""
+
+    default: int
+    first_seed: int
+
+
+EVALUATION_ROOMS = Rooms(default=16, first_seed=0)
+CALIBRATION_ROOMS = Rooms(default=8, first_seed=1000)
+VIEWS = 4
+"""Views of a drawn room if nobody asks for another number."""
+
+
+def prepare_model(name: str) -> ModelResult:
+    """Find (and if need be download) the weights of `name` and identify them.
+
+    Raises:
+        ValueError: Not there, not reachable, or not a VGGT.
+    """
+    source = resolve(name)
+    with torch.device("meta"):
+        model = VGGT(source.config)
+    return ModelResult(
+        name=name,
+        label=source.label,
+        random_weights=source.kind == "random",
+        weights_sha256=weights_sha256(source),
+        num_parameters=sum(math.prod(parameter.shape) for parameter in model.parameters()),
+        config=source.config.to_dict(),
+        revision=source.revision,
+    )
+
+
+def prepare_images(
+    folder: str,
+    out: Path,
+    *,
+    size: int,
+    mode: str,
+    max_images: int | None = None,
+    max_scenes: int | None = None,
+    rooms: Rooms = EVALUATION_ROOMS,
+) -> ImagesResult:
+    """Find the scenes and preprocess them once for all variants.
+
+    Args:
+        folder: Photos, a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes, or "drawn".
+        out: Folder for the tensors that the model will see, one file a scene, and for the rooms that are drawn.
+        size: Width (and largest height) in pixels, the model's `img_size`.
+        mode: "crop" or "pad", as VGGT's preprocessing.
+        max_images: Take at most so many photos of a scene; None takes all (of drawn ones, four).
+        max_scenes: Take at most so many scenes; None takes all (of drawn ones, what `rooms` says).
+        rooms: Which ones "drawn" means.
+
+    Raises:
+        ValueError: No usable photo, or ground truth that does not fit.
+    """
+    if folder == DRAWN:
+        folders = synthetic.draw_scenes(
+            out / DRAWN,
+            num_scenes=max_scenes or rooms.default,
+            num_views=max_images or VIEWS,
+            size=size,
+            first_seed=rooms.first_seed,
+        )
+    else:
+        folders = find_scenes(folder)[:max_scenes]
+    _refuse_same_names(folders)
+    scenes = [_prepare_scene(path, out, size=size, mode=mode, max_images=max_images) for path in folders]
+    return ImagesResult(folder=folder, mode=mode, scenes=scenes)
+
+
+def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings: int | str | None) -> ImagesResult:
+    """As `prepare_images`, for the scenes that methods may learn from: none of their photos is compared on.
+
+    Raises:
+        ValueError: As there, or a photo that is also among `images`.
+    """
+    calibration = prepare_images(folder, out, rooms=CALIBRATION_ROOMS, **settings)
+    compared_on = {sha256: scene for scene in images.scenes for sha256 in scene.image_sha256}
+    for scene in calibration.scenes:
+        for path, sha256 in zip(scene.paths, scene.image_sha256, strict=True):
+            if sha256 in compared_on:
+                raise ValueError(
+                    f"The calibration scene {scene.name} shares the photo {Path(path).name} with the compared scene "
+                    f"{compared_on[sha256].name}, which would flatter the methods that calibrate; choose other scenes."
+                )
+    return calibration
+
+
+def _refuse_same_names(folders: list[Path]) -> None:
+    """Scenes are told apart by the names of their folders, links followed."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(folder.resolve().name, folder)
+        if other != folder:
+            raise ValueError(f"{other} and {folder} are both scenes named {folder.resolve().name}; rename one of them.")
+
+
+def describe_scenes(images: ImagesResult) -> str:
+    """One line for people: how many photos of how many scenes, where, and what was skipped."""
+    if len(images.scenes) == 1:
+        scene = images.scenes[0]
+        skipped = tuple((Path(file.path), file.reason) for file in scene.skipped)
+        return describe(FoundImages(paths=tuple(map(Path, scene.paths)), folder=Path(scene.folder), skipped=skipped))
+    num_photos = sum(len(scene.paths) for scene in images.scenes)
+    where = "drawn rooms" if images.folder == DRAWN else f"scenes in {images.folder}"
+    return f"{num_photos} photos of {len(images.scenes)} {where}, first {images.scenes[0].name}"
+
+
+def _prepare_scene(folder: Path, out: Path, *, size: int, mode: str, max_images: int | None) -> SceneImages:
+    scene = load_scene(folder, size=size, mode=mode, max_images=max_images)
+    images_N3HW = scene.images.contiguous()
+    path = out / f"{scene.name}.safetensors"
+    write_tensors({"images": images_N3HW, **(store_truth(scene.truth) if scene.truth else {})}, path)
+    return SceneImages(
+        name=scene.name,
+        kind=scene.kind,
+        folder=str(scene.folder),
+        paths=[str(photo) for photo in scene.paths],
+        skipped=[SkippedImage(path=str(photo), reason=reason) for photo, reason in scene.skipped],
+        shape=list(images_N3HW.shape),
+        path=str(path),
+        tensor_sha256=hashlib.sha256(images_N3HW.numpy().tobytes()).hexdigest(),
+        image_sha256=[hashlib.sha256(photo.read_bytes()).hexdigest() for photo in scene.paths],
+        truth=_known_parts(scene),
+        unit=scene.truth.unit if scene.truth else None,
+    )
+
+
+def _known_parts(scene: Scene) -> list[TruthPart]:
+    truth = scene.truth or Truth(extrinsics=None, intrinsics=None, depths=None, unit="unknown")
+    parts: dict[TruthPart, Tensor | None] = {
+        "poses": truth.extrinsics,
+        "intrinsics": truth.intrinsics,
+        "depth": None if truth.depths is None else truth.depths.where(truth.depths > 0, torch.nan),
+    }
+    return [name for name, part in parts.items() if part is not None and part.isfinite().any()]

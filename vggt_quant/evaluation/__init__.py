@@ -1,0 +1,1 @@
+"""How far a model's outputs are from fp32's and from the ground truth."""

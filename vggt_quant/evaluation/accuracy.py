@@ -1,0 +1,75 @@
+"""How far a variant is from fp32, and from the truth where that is known: checkpoint + scenes -> AccuracyResult."""
+
+import dataclasses
+import logging
+
+from vggt_quant.evaluation import metrics
+from vggt_quant.evaluation.ground_truth import judge
+from vggt_quant.evaluation.reference import describe, load_outputs
+from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
+from vggt_quant.results.scene_schema import SceneAccuracy, SceneImages, SceneReference, TensorError
+from vggt_quant.results.schema import AccuracyResult, ImagesResult, ModelResult, QuantizeResult, ReferenceResult
+from vggt_quant.runtime.progress import track
+from vggt_quant.runtime.provenance import provenance
+from vggt_quant.runtime.tensor_file import read_tensors
+from vggt_quant.variants import DEFAULT, Run
+
+log = logging.getLogger(__name__)
+
+
+def measure_accuracy(
+    model: ModelResult,
+    images: ImagesResult,
+    reference: ReferenceResult,
+    packed: QuantizeResult,
+    device: str,
+    run: Run = DEFAULT,
+) -> AccuracyResult:
+    """Run the packed model on every scene and compare its outputs on the CPU with the reference and with the truth.
+
+    Raises:
+        UnsupportedError: This device has no kernel for it, or no such way to run.
+        CheckpointError: The checkpoint is damaged or gone.
+        TensorFileError: So are the photos or the reference.
+    """
+    place = run_device(packed.checkpoint, device)
+    engine = open_checkpoint(packed.checkpoint, place, run)
+    pairs = list(zip(images.scenes, reference.scenes, strict=True))
+    scenes = [_measure_scene(engine, scene, fp32) for scene, fp32 in track(pairs, f"accuracy of {packed.variant}")]
+    return AccuracyResult(
+        variant=packed.variant,
+        outcome="ok",
+        error=None,
+        label=model.label,
+        run=dataclasses.asdict(run),
+        scenes=scenes,
+        note=moved_note(place, device),
+        provenance=provenance(place),
+    )
+
+
+def _measure_scene(engine: Engine, scene: SceneImages, fp32: SceneReference) -> SceneAccuracy:
+    assert scene.name == fp32.scene, "scenes and reference in the same order"
+    tensors = read_tensors(scene.path)
+    outputs = engine.run(tensors["images"])
+    for name, value in outputs.items():
+        info = describe(value)
+        log.info("%s, %s: %s %s %s", scene.name, name, info.type, info.shape or "", info.dtype or "")
+    result = compare(scene.name, load_outputs(fp32.path), outputs, num_images=scene.shape[0])
+    return dataclasses.replace(result, truth=judge(outputs, tensors, unit=scene.unit)) if scene.truth else result
+
+
+def compare(scene: str, reference: dict, outputs: dict, *, num_images: int) -> SceneAccuracy:
+    """Every deviation of one scene; a model without a camera or depth head has no figures there."""
+    errors, notes = metrics.output_errors(reference, outputs)
+    shared = set(reference) & set(outputs)
+    camera = metrics.camera_errors(reference["pose_enc"], outputs["pose_enc"]) if "pose_enc" in shared else {}
+    depth = metrics.depth_errors(reference["depth"], outputs["depth"]) if "depth" in shared else {}
+    return SceneAccuracy(
+        scene=scene,
+        num_images=num_images,
+        outputs={name: TensorError(**error) for name, error in errors.items()},
+        notes=notes,
+        **camera,
+        **depth,
+    )

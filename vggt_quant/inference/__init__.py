@@ -1,0 +1,1 @@
+"""A checkpoint made ready to run."""

@@ -1,0 +1,225 @@
+"""A checkpoint made ready to run: on its device, in its types, with the kernels that the machine has.
+
+What runs is decided by visible rules and can be read off `Engine.kernels`. float32 means float32: TF32 is off for
+matrix products and convolutions, because the fp32 reference must not be an approximation itself. On CUDA it also goes
+without cuDNN: for the dense heads' float32 convolutions cuDNN picks an FFT of 165,120 small products, 2.1 s and 41 GB a
+head where PyTorch's own matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images of 350x518). A variant may ask
+for other arithmetic by its `run` settings: `tf32`, or `autocast`, VGGT's published way, which leaves PyTorch's defaults
+to the rest: float32 convolutions in TF32 through cuDNN, float32 products exact.
+
+A bfloat16 model on CUDA is run by `fast`, on kernels of its own; all else by the model's own modules.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggt_quant.model import VGGT
+from vggt_quant.model.layers import Block
+from vggt_quant.quantization import formats
+from vggt_quant.quantization.checkpoint import load_packed, read_manifest
+from vggt_quant.variants import DEFAULT, Run
+
+
+class UnsupportedError(ValueError):
+    """This machine cannot run the checkpoint; a result with a reason, not a failure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engine:
+    """A model ready to run, with the weights that it has now: the fast pass keeps what it makes of them."""
+
+    model: VGGT
+    device: torch.device
+    kernels: dict[str, str]
+    """Format -> kernel; `dense` is what was not quantized."""
+    compute_dtype: str
+    settings: Run = DEFAULT
+    forward: Callable[[Tensor], dict] | None = None
+    """The fast pass, where there is one."""
+
+    def run(self, images: Tensor) -> dict:
+        """VGGT's dictionary for images [S, 3, H, W] in [0, 1], on the engine's device."""
+        with torch.inference_mode(), self._arithmetic():
+            forward = self.forward if self.forward and images.ndim == 4 else self.model
+            return forward(images.to(self.device))
+
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """PyTorch's switches as the settings want them, and as they were again behind the block."""
+        settings, matmul = self.settings, torch.backends.cuda.matmul
+        has_tf32_convolutions = settings.tf32 or settings.autocast is not None
+        cudnn = torch.backends.cudnn.flags(
+            enabled=self.compute_dtype != "float32" or has_tf32_convolutions, allow_tf32=has_tf32_convolutions
+        )
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=settings.autocast is not None)
+        before, matmul.allow_tf32 = matmul.allow_tf32, settings.tf32
+        try:
+            with cudnn, autocast:
+                yield
+        finally:
+            matmul.allow_tf32 = before
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine:
+    """Load a packed checkpoint and make it ready.
+
+    Raises:
+        UnsupportedError: One of its formats has no kernel on this device, or the device has no such way to run.
+        CheckpointError: The file is damaged or foreign.
+        ValueError: `device` is neither cpu nor cuda.
+    """
+    _check_device(device)
+    if device not in run.devices:
+        raise UnsupportedError(f"{run.way} runs on {', '.join(run.devices)} only, not on {device}.")
+    layers = read_manifest(path)["layers"]
+    used = sorted({fields["format"] for fields in layers.values()})
+    for name in used:
+        devices = device_kinds(name)
+        if device not in devices:
+            raise UnsupportedError(f"{name} runs on {', '.join(devices)} only, not on {device}.")
+        reason = unsupported(name, torch.device(device))
+        if reason:
+            raise UnsupportedError(f"{reason}.")
+    return ready(load_packed(path, device=device), device, run)
+
+
+def device_kinds(format_name: str) -> tuple[str, ...]:
+    """The kinds of device that a format has a kernel for."""
+    return getattr(formats.get(format_name).PackedLinear, "devices", ("cpu", "cuda"))
+
+
+def unsupported(format_name: str, device: torch.device) -> str | None:
+    """Why a device of the right kind cannot run a format, or None."""
+    ask = getattr(formats.get(format_name).PackedLinear, "unsupported", None)
+    return ask(device) if ask else None
+
+
+def run_device(path: Path | str, device: str) -> str:
+    """Where a checkpoint is measured in a run on `device`: there, unless one of its formats exists on the CPU only."""
+    used = {fields["format"] for fields in read_manifest(path)["layers"].values()}
+    return device if all(device in device_kinds(name) for name in used) else "cpu"
+
+
+def moved_note(place: str, device: str) -> str | None:
+    """What a row says that was measured on another kind of device (`run_device`) than was asked for."""
+    return None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
+
+
+def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
+    """Wrap a loaded model.
+
+    Raises:
+        UnsupportedError: The machine has no such way to run.
+        ValueError: `device` is neither cpu nor cuda.
+    """
+    _check_device(device)
+    place = torch.device(device)
+    dtype = str(model.aggregator.camera_token.dtype).removeprefix("torch.")
+    used = {layer.format: layer for layer in formats.packed_layers(model).values()}
+    kernels = {name: layer.kernel(place) for name, layer in used.items()}
+    kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
+    engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
+    if run.compile:
+        return _compiled(engine)
+    return _fast(engine) if device == "cuda" and run.engine == "fast" and dtype == "bfloat16" else engine
+
+
+def _check_device(device: str) -> None:
+    # Another GPU than the current one would get the kernels' launches on the wrong device.
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; choose cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES.")
+
+
+def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
+    """Run every block of the transformer, for good, through one compiled function that takes the block as an argument.
+
+    Blocks of a kind then share its code: three compilations (image, frame and global blocks) for each number of images.
+    Compiled one by one, each of the 72 blocks would add its own code to those that every call has to look through.
+    """
+    # Many numbers of images are as many shapes; beyond PyTorch's limit of 8 it would go on uncompiled without a word.
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    # torchao's own setting: scales are multiplied inside its integer product.
+    options = {"force_fuse_int_mm_with_mul": True} if backend == "inductor" else None
+    forward = torch.compile(Block.forward, backend=backend, dynamic=False, options=options)
+    for block in model.aggregator.modules():
+        if isinstance(block, Block):
+            block.forward = functools.partial(forward, block)
+
+
+def _compiled(engine: Engine) -> Engine:
+    """The same engine with compiled blocks, replayed as a CUDA graph, lest Python's way to the kernels be timed.
+
+    Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass. Nor
+    is there one around a library that waits for the GPU in its products, as uncompiled ones of the heads do.
+
+    Raises:
+        UnsupportedError: There is no Triton to compile for the GPU.
+    """
+    if not formats.has_triton():
+        raise UnsupportedError("torch.compile needs Triton on a GPU, which is not installed.")
+    compile_blocks(engine.model)
+    name = "plain, its blocks by torch.compile"
+    if engine.settings.autocast or _waiting(engine.model):
+        return dataclasses.replace(engine, kernels=engine.kernels | {"engine": name})
+    from vggt_quant.inference.fast.graph import WORDS, GraphedPass
+
+    kernels = engine.kernels | {"engine": f"{name}, {WORDS}"}
+    forward = GraphedPass(engine.model, engine.model.config.patch_size)
+    return dataclasses.replace(engine, kernels=kernels, forward=forward)
+
+
+def _fast(engine: Engine) -> Engine:
+    """The same engine with the fast pass, or with the reason why there is none.
+
+    Raises:
+        UnsupportedError: The settings ask for what only the fast pass has.
+    """
+    reason = _not_fast(engine)
+    if reason and engine.settings.attention != "bfloat16":
+        raise UnsupportedError(f"{engine.settings.attention} attention is not supported here: {reason}.")
+    if reason:
+        return dataclasses.replace(engine, kernels=engine.kernels | {"engine": f"plain: {reason}"})
+    from vggt_quant.inference import fast
+
+    forward, names = fast.prepare(engine.model, engine.device, engine.settings)
+    return dataclasses.replace(engine, kernels=engine.kernels | names, forward=forward)
+
+
+def _waiting(model: VGGT) -> list[str]:
+    """The formats whose product no CUDA graph can hold."""
+    layers = formats.packed_layers(model).values()
+    return sorted({layer.format for layer in layers if not getattr(layer, "in_graphs", True)})
+
+
+def _not_fast(engine: Engine) -> str | None:
+    """Why there is no fast pass, or None."""
+    if not formats.has_triton():
+        return "Triton is not installed"
+    if waiting := _waiting(engine.model):
+        return f"{', '.join(waiting)} waits for the GPU in every product, which no CUDA graph can hold"
+    # Here and not above: the kernels want Triton, which comes with PyTorch's CUDA builds for Linux only.
+    from vggt_quant.inference import fast
+
+    return fast.unsupported(engine.model, engine.device, engine.settings.attention)
+
+
+def _remark(dtype: str, device: str, run: Run) -> str:
+    """What else there is to say about the arithmetic of the layers that were not quantized."""
+    if run.autocast:
+        return f" under {run.autocast} autocast"
+    if run.tf32:
+        return " (TF32)"
+    return " (no TF32, no cuDNN)" if device == "cuda" and dtype == "float32" else ""

@@ -1,0 +1,31 @@
+"""VGGT's forward pass on the kernels: the same numbers as `model.VGGT` up to rounding, in far less time.
+
+The blocks know no format by name: a packed layer says which operand it multiplies (`operand`), the producer before it
+(layer norm, GELU, attention) makes that operand in the same pass over memory, and the layer multiplies it. Weights stay
+where the model has them. A pass of few images is replayed as one CUDA graph.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vggt_quant.inference.fast.attention import kernel
+from vggt_quant.inference.fast.forward import FastForward, unsupported
+from vggt_quant.inference.fast.graph import WORDS, GraphedPass
+from vggt_quant.model import VGGT
+from vggt_quant.variants import Run
+
+__all__ = ["FastForward", "prepare", "unsupported"]
+
+
+def prepare(model: VGGT, device: torch.device, settings: Run) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
+    """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
+    patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
+    long = "triton float8" if settings.attention == "float8" else settings.attention
+    names = {
+        "engine": f"fast, {WORDS}",
+        "attention": exact if long == "bfloat16" else f"{long} from {settings.attention_tokens} tokens, else {exact}",
+        "dense": "cuBLAS and cuDNN bfloat16",
+    }
+    return GraphedPass(FastForward(model, device, settings), patch), names

@@ -1,0 +1,109 @@
+"""The two ways integers are stored, shared by the formats that multiply them differently."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vggt_quant.kernels import torch_reference
+from vggt_quant.quantization.formats._packed import Layout, PackedBase
+from vggt_quant.quantization.grid import SCALE_DTYPE, Grid
+
+
+class Int8(PackedBase):
+    """One byte per weight, a scale (and zero point) per output channel.
+
+    weight_packed      int8   [N, K]
+    weight_scale       bf16   [N, 1]
+    weight_zero_point  int16  [N, 1]   only with zero points
+    bias               as the model stores it, or absent
+
+    Cost: 1 + 2/K bytes per weight (1 + 4/K with zero points).
+    """
+
+    bits = 8
+
+    @classmethod
+    def layout(cls, fields: dict[str, Any]) -> Layout:
+        """Tensors by name."""
+        rows, columns = fields["out_features"], fields["in_features"]
+        return {
+            "weight_packed": (torch.int8, (rows, columns)),
+            "weight_scale": (SCALE_DTYPE, (rows, 1)),
+            "weight_zero_point": (torch.int16, (rows, 1)),
+            "bias": (None, (rows,)),
+        }
+
+    @classmethod
+    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> "Int8":
+        """Pack integers of `grid.to_integers`; one group per row."""
+        if grid.bits != 8 or grid.group_size is not None:
+            raise ValueError(
+                f"{cls.format} holds 8 bits per row, but got {grid.bits} bits in groups of {grid.group_size}."
+            )
+        offset = 0 if grid.zero_point_NG is None else 128
+        tensors = {
+            "weight_packed": (integers_NK - offset).to(torch.int8),
+            "weight_scale": grid.scale_NG,
+            "weight_zero_point": None if grid.zero_point_NG is None else grid.zero_point_NG - offset,
+            "bias": bias_N,
+        }
+        return cls(tensors, out_features=integers_NK.shape[0], in_features=integers_NK.shape[1])
+
+    def dequantized(self) -> Tensor:
+        """float32 [N, K]."""
+        return torch_reference.dequantize_int8(
+            self.weight_packed, self.weight_scale, self.weight_zero_point, torch.float32
+        )
+
+
+class Int4(PackedBase):
+    """Two weights per byte, a scale (and zero point) per group of inputs.
+
+    weight_packed      uint8  [N, ceil(K / 2)]   column 2j in the low nibble, 2j + 1 in the high one
+    weight_scale       bf16   [N, G]             G = ceil(K / group_size); the last group may be narrower
+    weight_zero_point  uint8  [N, G]             only with zero points; without them every zero is 8
+    bias               as the model stores it, or absent
+
+    Cost: 0.5 + 2/group_size bytes per weight (3/group_size with zero points).
+    """
+
+    bits = 4
+    settings = ("group_size",)
+
+    @classmethod
+    def layout(cls, fields: dict[str, Any]) -> Layout:
+        """Tensors by name."""
+        rows, columns = fields["out_features"], fields["in_features"]
+        groups = -(-columns // fields["group_size"])
+        return {
+            "weight_packed": (torch.uint8, (rows, -(-columns // 2))),
+            "weight_scale": (SCALE_DTYPE, (rows, groups)),
+            "weight_zero_point": (torch.uint8, (rows, groups)),
+            "bias": (None, (rows,)),
+        }
+
+    @classmethod
+    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> "Int4":
+        """Pack integers of `grid.to_integers`."""
+        if grid.bits != 4 or grid.group_size is None:
+            raise ValueError(
+                f"{cls.format} holds 4 bits in groups, but got {grid.bits} bits in groups of {grid.group_size}."
+            )
+        signed = grid.zero_point_NG is None
+        tensors = {
+            "weight_packed": torch_reference.pack_int4(integers_NK + 8 if signed else integers_NK),
+            "weight_scale": grid.scale_NG,
+            "weight_zero_point": None if signed else grid.zero_point_NG.to(torch.uint8),
+            "bias": bias_N,
+        }
+        rows, columns = integers_NK.shape
+        return cls(tensors, out_features=rows, in_features=columns, group_size=grid.group_size)
+
+    def stored(self) -> tuple[Tensor, Tensor, Tensor | None, int, int]:
+        """What every unpacking wants: bytes, scales, zero points, columns, group size."""
+        return self.weight_packed, self.weight_scale, self.weight_zero_point, self.in_features, self.group_size
+
+    def dequantized(self) -> Tensor:
+        """float32 [N, K]."""
+        return torch_reference.dequantize_int4(*self.stored(), torch.float32)

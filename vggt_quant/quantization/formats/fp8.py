@@ -1,0 +1,74 @@
+"""fp8: float8 e4m3 weights with a scale per output channel, float8 activations with a scale per token.
+
+    weight_packed  float8_e4m3fn  [N, K]
+    weight_scale   fp32           [N]
+    bias           as the model stores it, or absent
+
+Cost: 1 + 4/K bytes per weight. e4m3 has 4 exponent and 3 fraction bits, largest value 448 (Micikevicius et al. 2022,
+arXiv:2209.05433). The product runs on matrix units, at twice the rate of bfloat16: Ada, Hopper and newer; elsewhere the
+format says so and does not run.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vggt_quant.kernels import products
+from vggt_quant.kernels.operands import Kind, Rows
+from vggt_quant.quantization.formats._packed import Layout, PackedBase
+
+
+class PackedLinear(PackedBase):
+    """A Linear in float8."""
+
+    format = "fp8"
+    bits = 8
+    operand: Kind = "float8"
+    devices = ("cuda",)
+
+    @classmethod
+    def layout(cls, fields: dict[str, Any]) -> Layout:
+        """Tensors by name."""
+        rows, columns = fields["out_features"], fields["in_features"]
+        return {
+            "weight_packed": (torch.float8_e4m3fn, (rows, columns)),
+            "weight_scale": (torch.float32, (rows,)),
+            "bias": (None, (rows,)),
+        }
+
+    @classmethod
+    def from_values(cls, values_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "PackedLinear":
+        """Pack float8 values and their scales."""
+        rows, columns = values_NK.shape
+        tensors = {"weight_packed": values_NK, "weight_scale": scale_N, "bias": bias_N}
+        return cls(tensors, out_features=rows, in_features=columns)
+
+    def dequantized(self) -> Tensor:
+        """float32 [N, K]."""
+        return self.weight_packed.float() * self.weight_scale[:, None]
+
+    @classmethod
+    def unsupported(cls, device: torch.device) -> str | None:
+        """Why `device` cannot run it, or None."""
+        if device.type == "cuda" and not products.has_float8(device):
+            return f"fp8 is not supported on {torch.cuda.get_device_name(device)}; it needs compute capability 8.9"
+        return super().unsupported(device)
+
+    @staticmethod
+    def kernel(device: torch.device) -> str:
+        """The kernel that runs on `device`."""
+        return "torch._scaled_mm by row" if products.has_float8(device) else "reference"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With plain bytes, because pickle knows no float8 storage."""
+        buffers = self._buffers | {"weight_packed": self.weight_packed.view(torch.uint8)}
+        return self.__dict__ | {"_buffers": buffers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.weight_packed = self.weight_packed.view(torch.float8_e4m3fn)
+
+    def multiply(self, operand: Rows) -> Tensor:
+        """[M, K] to [M, N]."""
+        return products.multiply(operand, self.weight_packed, self.weight_scale, bias_N=self.bias)

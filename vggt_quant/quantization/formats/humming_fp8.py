@@ -1,0 +1,25 @@
+"""humming_fp8: float8 e4m3 of humming-kernels, weights by row and activations by token. Tensors: `fp8`.
+
+The library takes the scales of the weights in bfloat16, which costs up to 0.2 percent of a row.
+"""
+
+import torch
+from torch import Tensor
+
+from vggt_quant.quantization.formats._humming import Humming
+from vggt_quant.quantization.formats.fp8 import PackedLinear as Float8
+
+
+class PackedLinear(Humming, Float8):
+    """A Linear over a `HummingLayer` in float8."""
+
+    format = "humming_fp8"
+    product = "float8 by float8"
+    least_capability = (8, 9)
+    operand, arithmetic = "bfloat16", "float8"
+    devices = ("cuda",)
+    weights = activations = "float8e4m3"
+
+    def words(self) -> Tensor:
+        """int32 [N, K / 4]."""
+        return self.weight_packed.view(torch.int32)

@@ -1,0 +1,64 @@
+"""torchao_int4: torchao's int4 weights in tiles ("tinygemm"), bfloat16 activations. Tensors: `_integers.Int4`.
+
+What `Int4WeightOnlyConfig(int4_packing_format="tile_packed_to_4d")` makes of a Linear, from integers that we rounded. A
+weight stands for (q - 8) * scale + zero there, so a zero point z becomes (8 - z) * scale.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vggt_quant.quantization.formats._integers import Int4
+from vggt_quant.quantization.formats._library import Library
+
+COLUMNS, ROWS = 1024, 8
+"""The kernel's weights are filled up with zeros to multiples of these."""
+INNER_TILES = 8
+
+
+class PackedLinear(Library, Int4):
+    """A Linear over a torchao `Int4TilePackedTo4dTensor`."""
+
+    format = "torchao_int4"
+    library, distribution = "torchao", "torchao"
+    product = "Int4TilePackedTo4dTensor"
+    least_capability = (8, 0)
+    zero_points = True
+    rearranges = True
+    devices = ("cuda",)
+
+    def hand_over(self, device: torch.device) -> Any:
+        """An `Int4TilePackedTo4dTensor` of its own memory."""
+        from torchao.quantization import Int4TilePackedTo4dTensor
+
+        if self.group_size not in (32, 64, 128, 256):
+            raise ValueError(f"torchao_int4 has groups of 32, 64, 128 or 256, not {self.group_size}.")
+        return Int4TilePackedTo4dTensor(
+            torch.ops.aten._convert_weight_to_int4pack(self.nibbles().to(device), INNER_TILES),
+            self.scales_and_zeros().to(device),
+            block_size=[1, self.group_size],
+            shape=torch.Size((self.out_features, self.in_features)),
+        )
+
+    def nibbles(self) -> Tensor:
+        """uint8 [N, K / 2], filled up; here the even column is in the high half of a byte."""
+        filled = _fill(self.weight_packed, ROWS, COLUMNS // 2)
+        return (filled << 4) | (filled >> 4)
+
+    def scales_and_zeros(self) -> Tensor:
+        """bfloat16 [G, N, 2], filled up."""
+        scale_NG = self.weight_scale.float()
+        zero_NG = torch.full_like(scale_NG, 8) if self.weight_zero_point is None else self.weight_zero_point.float()
+        both_NG2 = torch.stack((scale_NG, (8 - zero_NG) * scale_NG), dim=-1)
+        filled = [_fill(part, ROWS, COLUMNS // self.group_size) for part in both_NG2.unbind(-1)]
+        return torch.stack(filled, dim=-1).transpose(0, 1).to(torch.bfloat16).contiguous()
+
+    def call(self, made: Any, x_MK: Tensor, bias_N: Tensor | None) -> Tensor:
+        """The library's product."""
+        return functional.linear(x_MK, made, bias_N)
+
+
+def _fill(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    return functional.pad(matrix, (0, -matrix.shape[1] % columns, 0, -matrix.shape[0] % rows))

@@ -1,0 +1,58 @@
+"""w8a8: one byte per weight, 8-bit activations with a scale per token, integer arithmetic. Tensors: `_integers.Int8`.
+
+Activations are quantized as they come ("dynamic"). With zero points in the weights the activations have some, too; both
+are taken back out of the integer product by the sums of the other's rows:
+
+    sum (a - za)(w - zw) = sum a w - za sum w - zw sum (a - za)
+
+Runs on any CPU, and on GPUs with integer matrix units that Triton reaches (compute capability 8.0 to 9.0).
+"""
+
+import torch
+from torch import Tensor
+
+from vggt_quant.kernels import cpu_int8, products
+from vggt_quant.kernels.operands import Kind, Rows
+from vggt_quant.quantization.formats._integers import Int8
+
+
+class PackedLinear(Int8):
+    """A Linear in int8."""
+
+    format = "w8a8"
+
+    @property
+    def operand(self) -> Kind:
+        """Activations have zero points if the weights have."""
+        return "int8" if self.weight_zero_point is None else "int8_asymmetric"
+
+    @classmethod
+    def unsupported(cls, device: torch.device) -> str | None:
+        """Why `device` cannot run it, or None."""
+        if device.type == "cuda" and not (8, 0) <= torch.cuda.get_device_capability(device) < (10, 0):
+            return f"w8a8 has no kernel for {torch.cuda.get_device_name(device)}; use fp8 there"
+        return super().unsupported(device)
+
+    @staticmethod
+    def kernel(device: torch.device) -> str:
+        """The kernel that runs on `device`."""
+        return "triton gemm int8" if device.type == "cuda" else cpu_int8.kernel()
+
+    def hidden_bytes(self) -> int:
+        """Bytes of what was derived from the tensors at first use."""
+        return sum(tensor.nbytes for tensor in self.__dict__.get("_made", ()) if tensor is not None)
+
+    def multiply(self, operand: Rows) -> Tensor:
+        """[M, K] to [M, N]."""
+        scale_N, zero_N, sum_N = self._derived(self._per_output)
+        return products.multiply(
+            operand, self.weight_packed, scale_N, zero_N=zero_N, sum_N=sum_N, bias_N=self.bias
+        )  # fmt: skip
+
+    def _per_output(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Scales, zero points and sums of the weight's rows in the shape and type of the product."""
+        scale_N = self.weight_scale.flatten().float()
+        if self.weight_zero_point is None:
+            return scale_N, None, None
+        sum_N = self.weight_packed.sum(1, dtype=torch.int32).float()
+        return scale_N, self.weight_zero_point.flatten().float(), sum_N

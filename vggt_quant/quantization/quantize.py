@@ -1,0 +1,124 @@
+"""The driver: a model and a variant in, the packed model out, layer by layer and in place."""
+
+import dataclasses
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from vggt_quant.quantization import formats, methods
+from vggt_quant.quantization.policy import Policy, Selection, select
+from vggt_quant.variants import Variant, find_variant
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantization:
+    """What was done to a model."""
+
+    variant: Variant
+    selection: Selection
+    sqnr_db: dict[str, float]
+    """Signal-to-noise ratio of each quantized weight; infinite where it is exact, as for zeros."""
+    seconds: float
+
+
+def quantize_model(model: nn.Module, variant: str | Variant, *, dtype: torch.dtype | None = None) -> nn.Module:
+    """Quantize the Linears of any module in place and return it.
+
+    Args:
+        model: VGGT, or anything with `nn.Linear` layers.
+        variant: A name from `config/variants.yaml`, e.g. "int4_group128", or a `Variant` of your own.
+        dtype: Type of everything that is not quantized. None leaves it as it is, so that your inputs still fit; the
+            variants of the workflow store it in the `dtype` of their entry (bfloat16).
+
+    Raises:
+        ValueError: Unknown variant or setting, or nothing in the model that it could quantize; the model is then as it
+            was. Or a weight that is not finite, whose name it says; layers before it are then quantized already.
+    """
+    run(model, find_variant(variant) if isinstance(variant, str) else variant, dtype=dtype)
+    return model
+
+
+def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Quantization:
+    """Quantize `model` in place and say what was done; see `quantize_model`."""
+    started = time.perf_counter()
+    method, config = methods.get(variant.method), method_config(variant)
+    selection = select(model, Policy.from_dict(variant.policy))
+    _check_model(model)
+    if not selection.quantized and variant.method != "cast":
+        raise ValueError(f"{variant.name} finds nothing to quantize: {_why_nothing(model, selection)}.")
+    aliases = _aliases(model, selection.quantized)
+    with torch.no_grad():
+        sqnr_db = method.quantize(model, selection.quantized, config, None)
+        for alias, name in aliases.items():
+            model.set_submodule(alias, model.get_submodule(name))
+        if dtype is not None:
+            cast_dense(model, dtype)
+    seconds = time.perf_counter() - started
+    return Quantization(variant=variant, selection=selection, sqnr_db=sqnr_db, seconds=seconds)
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse what has no weights or no place to put packed ones."""
+    if isinstance(model, nn.Linear):
+        raise ValueError(
+            "The model is itself a Linear and cannot be replaced in place; wrap it in nn.Sequential first."
+        )
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(f"{name} has no size yet; run the model once, then quantize it.")
+        if parameter.is_meta:
+            raise ValueError(f"{name} is on the meta device and has no values; load the weights, then quantize.")
+
+
+def _why_nothing(model: nn.Module, selection: Selection) -> str:
+    packed, kept = len(formats.packed_layers(model)), len(selection.kept)
+    if packed:
+        return f"{packed} layers of the model are packed already; load the original again"
+    if not kept:
+        return "the model has no nn.Linear"
+    reason, _ = Counter(selection.kept.values()).most_common(1)[0]
+    return f"the model has {kept} Linears and all are kept, most of them because: {reason}"
+
+
+def method_config(variant: Variant) -> Any:
+    """The method's own settings, checked.
+
+    Raises:
+        ValueError: A setting that the method does not know or refuses.
+    """
+    config = methods.get(variant.method).Config
+    known = {field.name for field in dataclasses.fields(config)}
+    unknown = set(variant.config) - known
+    if unknown:
+        says = f"it knows {', '.join(sorted(known))}" if known else "it has no settings"
+        raise ValueError(f"Variant {variant.name}: {variant.method} does not know {sorted(unknown)}; {says}.")
+    try:
+        return config(**variant.config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Variant {variant.name}: {error}") from error
+
+
+def cast_dense(model: nn.Module, dtype: torch.dtype) -> None:
+    """Bring every floating parameter and buffer to `dtype`, but for what packed layers hold beside their bias."""
+    inside = {module for layer in formats.packed_layers(model).values() for module in layer.modules()}
+    buffers: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_floating_point() and (module not in inside or name == "bias"):
+                # A buffer cannot change its type in place, so one that two modules share is replaced by one in both.
+                setattr(module, name, buffers.setdefault(id(buffer), buffer.to(dtype)))
+
+
+def _aliases(model: nn.Module, names: list[str]) -> dict[str, str]:
+    """Second names of the quantized layers -> the first name."""
+    first = {model.get_submodule(name): name for name in names}
+    everywhere = model.named_modules(remove_duplicate=False)
+    return {name: first[module] for name, module in everywhere if first.get(module, name) != name}

@@ -1,0 +1,1 @@
+"""Results in, text, figures and JSON for people out. Imports no torch."""

@@ -1,0 +1,184 @@
+"""The results of the variants -> one table of cost against size: JSON for programs, text and a figure for people."""
+
+from pathlib import Path
+
+from vggt_quant.report import roofline, speed_figures, speed_summary
+from vggt_quant.report.speed_folder import baseline_path, find, sweep_path
+from vggt_quant.results import growth
+from vggt_quant.results.schema import Error, ModelResult, read, write
+from vggt_quant.results.speed_schema import Cell, SizeResult, SpeedRow, SpeedTable, SweepResult
+from vggt_quant.results.typed_json import write_text
+from vggt_quant.runtime.machine import now
+
+MEMORIES_GIB = (8, 16, 24, 80)
+"""Memories of GPUs that people have."""
+
+
+def label_of(model: ModelResult) -> str:
+    """What the weights are, and in the sizes of which model if they are random."""
+    return f"{model.name.partition('-random')[0]}, {model.label}" if model.random_weights else model.label
+
+
+def gather(
+    folder: Path, wanted: dict[str, str], label: str, num_images: list[int], image_size: tuple[int, int]
+) -> SpeedTable:
+    """The table of all variants in `wanted` (name -> key); what has no result of that key yet is a row without figures.
+
+    Args:
+        folder: The output folder of `vggt-quant speed`.
+        wanted: The rows, in order.
+        label: What the weights are.
+        num_images: The columns.
+        image_size: (height, width) in pixels.
+    """
+    sweeps = {name: sweep for name in wanted if (sweep := find(sweep_path(folder, name)))}
+    sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.key == wanted[name]}
+    return _table(list(wanted), sweeps, _baselines(folder, sweeps), label, num_images, image_size)
+
+
+def _baselines(folder: Path, sweeps: dict[str, SweepResult]) -> dict[str, SweepResult]:
+    """The baselines of all runs that the sweeps are of, by the time of the run."""
+    runs = sorted({sweep.started for sweep in sweeps.values() if sweep.started})
+    found = {started: find(baseline_path(folder, started)) for started in runs}
+    return {started: sweep for started, sweep in found.items() if sweep and sweep.outcome == "ok"}
+
+
+def _table(
+    names: list[str],
+    sweeps: dict[str, SweepResult],
+    known: dict[str, SweepResult],
+    label: str,
+    num_images: list[int],
+    image_size: tuple[int, ...],
+) -> SpeedTable:
+    runs = {sweep.started for sweep in sweeps.values()}
+    baselines = {started: sweep for started, sweep in known.items() if started in runs}
+    devices = dict.fromkeys(sweep.provenance.device_name for sweep in sweeps.values() if sweep.provenance)
+    return SpeedTable(
+        label=label,
+        image_size=list(image_size),
+        num_images=list(num_images),
+        device=" and ".join(devices) or "nothing measured",
+        rows=[_row(name, sweeps.get(name), baselines) for name in names],
+        baselines=list(baselines.values()),
+        created=now(),
+    )
+
+
+def names_in(folder: Path, asked: list[str], order: list[str]) -> list[str]:
+    """The variants that have a result in the folder: those asked for and the first of `order`, or else all.
+
+    Raises:
+        ValueError: One that is asked for has none, or there is none at all.
+    """
+    there = sorted(path.stem for path in (folder / "sweeps").glob("*.json"))
+    if not there:
+        raise ValueError(f"There is no result in {folder / 'sweeps'}; give the --output-dir of a `vggt-quant speed`.")
+    if absent := [name for name in asked if name not in there]:
+        raise ValueError(f"{folder / 'sweeps'} has no result of {', '.join(absent)}; there are {', '.join(there)}.")
+    wanted = [*order[:1], *asked] if asked else [*order, *there]
+    return [name for name in dict.fromkeys(wanted) if name in there]
+
+
+def collect(folder: Path, names: list[str]) -> SpeedTable:
+    """The table of whatever lies in the folder, whoever measured it: to be drawn on any machine.
+
+    Args:
+        folder: The output folder of `vggt-quant speed`, or `sweeps`, `baselines` and `inputs/model.json` of it.
+        names: The rows, in order; each has a result there.
+
+    Raises:
+        ValueError: A result is damaged, none has figures, they are of several image sizes, or there is no model.json.
+    """
+    sweeps = {name: read(SweepResult, sweep_path(folder, name)) for name in names}
+    baselines = _baselines(folder, sweeps)
+    sweeps = {name: _fullest(sweep, list(baselines.values())) for name, sweep in sweeps.items()}
+    shapes = {tuple(sweep.image_size) for sweep in sweeps.values() if sweep.image_size}
+    if len(shapes) != 1:
+        problem = "are of several image sizes" if shapes else "have no figures"
+        raise ValueError(f"The results in {folder / 'sweeps'} {problem}: {', '.join(names)}; name others by --methods.")
+    numbers = sorted({size.num_images for sweep in sweeps.values() for size in sweep.sizes})
+    model = folder / "inputs" / "model.json"
+    if not model.is_file():
+        raise ValueError(
+            f"There is no {model}, which says what the weights are; copy it there from the measured folder."
+        )
+    return _table(names, sweeps, baselines, label_of(read(ModelResult, model)), numbers, shapes.pop())
+
+
+def _fullest(sweep: SweepResult, baselines: list[SweepResult]) -> SweepResult:
+    """The run of this variant with the most sizes: a later piece of the table may have timed the baseline on fewer."""
+    same = [one for one in baselines if one.variant == sweep.variant]
+    return max([sweep, *same], key=lambda one: len(one.sizes))
+
+
+def write_table(table: SpeedTable, folder: Path) -> str:
+    """Write speed_table.json, .txt and .png; returns the text."""
+    text = speed_summary.summary(table)
+    write(table, folder / "speed_table.json")
+    write_text(text + "\n", folder / "speed_table.txt")
+    speed_figures.plot(table, folder / "speed_table.png")
+    return text
+
+
+def _row(name: str, sweep: SweepResult | None, baselines: dict[str, SweepResult]) -> SpeedRow:
+    if sweep is None:
+        error = Error(stage="speed", kind="exception", message="not measured yet", traceback=None, exit_code=None)
+        return SpeedRow(variant=name, outcome="failed", error=error, sweep=None)
+    sizes = [*sweep.sizes, *sweep.filled]
+    baseline = baselines.get(sweep.started or "")
+    return SpeedRow(
+        variant=name,
+        outcome=sweep.outcome,
+        error=sweep.error,
+        sweep=sweep,
+        cells=[_cell(size, baseline, sweep) for size in sweep.sizes],
+        latency_growth_ms=growth.of_latency(sweep.sizes),
+        memory_growth_bytes=growth.of_memory(sweep.sizes),
+        capacities=[growth.capacity(gib, sizes) for gib in _memories(sweep)] if sizes else [],
+    )
+
+
+def _memories(sweep: SweepResult) -> list[int]:
+    return sorted({*MEMORIES_GIB, *(size.tried_gib for size in sweep.filled if size.tried_gib)})
+
+
+def _cell(size: SizeResult, baseline: SweepResult | None, sweep: SweepResult) -> Cell:
+    beside = _comparable(size, baseline, sweep)
+    compared = [output for output in size.outputs if not output.identical]
+    is_whole = bool(compared) and all(output.sqnr_db is not None for output in compared)
+    worst = min(compared, key=lambda output: output.sqnr_db) if is_whole else None
+    device_name = sweep.provenance.device_name if sweep.provenance else ""
+    least_ms = roofline.least_ms(size.operations, size.least_bytes, device_name)
+    return Cell(
+        num_images=size.num_images,
+        outcome=size.outcome,
+        reason=size.reason,
+        latency_ms_median=size.latency_ms_median,
+        latency_ms_low=size.latency_ms_low,
+        latency_ms_high=size.latency_ms_high,
+        peak_memory_bytes=size.peak_memory_bytes,
+        speedup_vs_bf16=beside.latency_ms_median / size.latency_ms_median if beside else None,
+        apart_from_bf16=_are_apart(size, beside) if beside and beside != size else None,
+        least_ms=least_ms,
+        roofline_share=least_ms / size.latency_ms_median if least_ms and size.latency_ms_median else None,
+        worst_output=worst.output if worst else None,
+        worst_sqnr_db=worst.sqnr_db if worst else None,
+        identical=not compared if size.outputs else None,
+    )
+
+
+def _comparable(size: SizeResult, baseline: SweepResult | None, sweep: SweepResult) -> SizeResult | None:
+    """The baseline at this size, if it was measured on the same device."""
+    if not (baseline and baseline.provenance and sweep.provenance and size.latency_ms_median):
+        return None
+    same = [one for one in baseline.sizes if one.num_images == size.num_images and one.latency_ms_median]
+    return same[0] if same and baseline.provenance.device_name == sweep.provenance.device_name else None
+
+
+def _are_apart(one: SizeResult, other: SizeResult) -> bool | None:
+    ends = (one.latency_ms_low, one.latency_ms_high, other.latency_ms_low, other.latency_ms_high)
+    if None in ends:
+        return None
+    low, high, other_low, other_high = ends
+    return high < other_low or other_high < low

@@ -1,0 +1,1 @@
+"""One job, one process, one machine: jobs, GPUs, locks, cache keys, files."""
