@@ -37,7 +37,7 @@ def tensor_error(reference: Tensor, candidate: Tensor, *, is_map: bool) -> dict[
         is_map: The tensor is [..., frames, H, W] or [..., frames, H, W, C] with C = 1 or 3; SSIM is computed.
 
     Returns:
-        The fields of `results.scene_schema.TensorError`: MAE, MSE, largest error, PSNR (dB; its peak is the largest minus the
+        The fields of `scene_schema.TensorError`: MAE, MSE, largest error, PSNR (dB; its peak is the largest minus the
         smallest reference value), SSIM, cosine, SQNR (dB).
     """
     row = {"shape": list(candidate.shape), "dtype": str(candidate.dtype).removeprefix("torch.")}
