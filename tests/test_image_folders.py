@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_images import write_photo
 
-from vggt_quant.data.images import FoundImages, describe, find_images, load_images, photo_extensions
+from vggt_quant.data.find_images import FoundImages, describe, find_images
+from vggt_quant.data.images import load_images
+from vggt_quant.data.photo_files import photo_extensions
 
 SHARED_PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 

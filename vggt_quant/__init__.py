@@ -22,7 +22,7 @@ _HOME = {
     "load_variants": "variants",
     "quantize_model_advanced": "quantization.advanced",
     "AdvancedQuantConfig": "quantization.advanced",
-    "find_images": "data.images",
+    "find_images": "data.find_images",
     "load_images": "data.images",
     "VGGT": "model",
     "VGGTConfig": "model",

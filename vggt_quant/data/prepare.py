@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.data import synthetic
-from vggt_quant.data.images import FoundImages, describe
+from vggt_quant.data.find_images import FoundImages, describe
 from vggt_quant.data.scenes import Scene, Truth, find_scenes, load_scene, store_truth
 from vggt_quant.model import VGGT
 from vggt_quant.model.weights.pretrained import resolve, weights_sha256

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vggt_quant.data.images import DECODING_ERRORS
+from vggt_quant.data.photo_files import DECODING_ERRORS
 
 TIE = 1e-6
 """Pixels. Centres that lie on a border go to the right and down, whatever the last digit of the arithmetic says."""

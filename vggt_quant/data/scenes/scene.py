@@ -9,7 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vggt_quant.data.images import ETH3D_FOLDERS, FoundImages, find_images, load_images, photo_extensions
+from vggt_quant.data.find_images import ETH3D_FOLDERS, FoundImages, find_images
+from vggt_quant.data.images import load_images
+from vggt_quant.data.photo_files import photo_extensions
 from vggt_quant.data.scenes import eth3d, seven_scenes
 from vggt_quant.data.scenes.placement import place_photos
 from vggt_quant.data.scenes.truth import Truth
