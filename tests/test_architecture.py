@@ -107,7 +107,7 @@ def test_the_import_table_names_every_room_and_no_other():
 @pytest.mark.parametrize(
     "module",
     [
-        *("cli.main", "cli.compare", "cli.speed_table", "results.schema", "results.intervals"),
+        *("cli.main", "cli.compare", "cli.speed_table", "results.schema", "results.validation", "results.intervals"),
         *("report.collect", "report.figures", "runtime.cache_keys", "variants"),
     ],
 )
