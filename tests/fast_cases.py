@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.results import decibels
 
 
@@ -48,7 +48,7 @@ def as_close_as_plain(fp32, plain, forward, scenes, *, least_db=20, within_db=3)
 def dequantized(model):
     """A float32 copy with the weights that its packed layers stand for: what is left is the rounding of activations."""
     twin = copy.deepcopy(model).float()
-    for name, layer in formats.packed_layers(model).items():
+    for name, layer in packed_layers(model).items():
         linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
         linear.weight = nn.Parameter(layer.dequantized(), requires_grad=False)
         if layer.bias is not None:

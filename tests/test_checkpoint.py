@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 import vggt_quant
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import formats, quantize
+from vggt_quant.quantization import quantize
 from vggt_quant.quantization.checkpoint import CheckpointError, load_packed, memory_bytes, read_manifest, save
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.runtime.tensor_file import tensor_bytes
 from vggt_quant.variants import load_variants
 
@@ -95,7 +96,7 @@ def test_everything_else_of_a_packed_variant_is_bfloat16(saved, name):
 
 def test_dynamic_int8_keeps_torchs_integers_and_runs_torchs_kernel(saved):
     model, path = saved["pytorch_dynamic_int8"]
-    layer = next(iter(formats.packed_layers(load_packed(path)).values()))
+    layer = next(iter(packed_layers(load_packed(path)).values()))
     assert type(layer.linear).__module__ == "torch.ao.nn.quantized.dynamic.modules.linear"
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     with safe_open(path, framework="pt") as file:
@@ -106,7 +107,7 @@ def test_dynamic_int8_keeps_torchs_integers_and_runs_torchs_kernel(saved):
 def test_memory_counts_what_torch_packs_out_of_sight(saved):
     model, _ = saved["pytorch_dynamic_int8"]
     visible = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
-    hidden = sum(layer.num_weights for layer in formats.packed_layers(model).values())
+    hidden = sum(layer.num_weights for layer in packed_layers(model).values())
     assert memory_bytes(model) >= visible + hidden
 
 
@@ -199,10 +200,7 @@ def test_an_edited_manifest_is_found_even_where_it_still_fits(saved, tmp_path):
 
 def test_a_packed_checkpoint_opens_by_its_folder_too(saved, tmp_path):
     shutil.copy(saved["int4_group64"][1], tmp_path / "model.safetensors")
-    assert (
-        formats.packed_layers(vggt_quant.load(tmp_path)).keys()
-        == formats.packed_layers(saved["int4_group64"][0]).keys()
-    )
+    assert packed_layers(vggt_quant.load(tmp_path)).keys() == packed_layers(saved["int4_group64"][0]).keys()
 
 
 def test_dynamic_int8_is_never_repacked_off_the_cpu(saved):

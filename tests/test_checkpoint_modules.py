@@ -27,7 +27,7 @@ def test_any_module_saves_and_loads_into_its_own_architecture(tmp_path):
     net, x = Net().eval(), torch.arange(10)
     vggt_quant.quantize_model(net, "int4_group64")
     assert net.again is net.shared
-    assert isinstance(net.shared, formats.get("w4a16").PackedLinear)
+    assert isinstance(net.shared, formats.layer("w4a16"))
     save(net, tmp_path / "net.safetensors")
     with torch.device("meta"):
         other = Net()

@@ -147,7 +147,7 @@ def test_no_rows_give_no_rows(kind):
 def test_the_layer_answers_in_the_type_of_its_input_and_close_to_its_weights(dtype, zero_points):
     weight, bias = torch.randn(130, 192, generator=generator()), torch.randn(130, generator=generator())
     grid = grids.fit(weight, bits=8, zero_points=zero_points)
-    layer = formats.get("w8a8").PackedLinear.from_integers(grids.to_integers(weight, grid), grid, bias)
+    layer = formats.layer("w8a8").from_integers(grids.to_integers(weight, grid), grid, bias)
     x = torch.randn(2, 7, 192, generator=generator()).to(dtype)
     out = layer(x)
     assert (out.dtype, out.shape) == (dtype, (2, 7, 130))
@@ -158,7 +158,7 @@ def test_the_layer_answers_in_the_type_of_its_input_and_close_to_its_weights(dty
 def test_what_a_layer_derives_at_first_use_is_counted_as_memory():
     weight = torch.randn(64, 128, generator=generator())
     grid = grids.fit(weight, bits=8, zero_points=True)
-    layer = formats.get("w8a8").PackedLinear.from_integers(grids.to_integers(weight, grid), grid, None)
+    layer = formats.layer("w8a8").from_integers(grids.to_integers(weight, grid), grid, None)
     model = torch.nn.Sequential(layer)
     stored = memory_bytes(model)
     assert stored == layer.packed_bytes()
@@ -168,7 +168,7 @@ def test_what_a_layer_derives_at_first_use_is_counted_as_memory():
 
 def test_the_kernel_names_the_instructions_of_this_cpu():
     name = cpu_int8.kernel()
-    assert formats.get("w8a8").PackedLinear.kernel(torch.device("cpu")) == name
+    assert formats.layer("w8a8").kernel(torch.device("cpu")) == name
     assert ("VNNI" in name or "AMX" in name or "float32" in name) or os.uname().machine != "x86_64"
 
 

@@ -8,7 +8,8 @@ import torch
 from vggt_quant.data.prepare import prepare_model
 from vggt_quant.inference.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device, unsupported
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import checkpoint, formats
+from vggt_quant.quantization import checkpoint
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
 from vggt_quant.variants import Run, load_variants
 
@@ -41,7 +42,7 @@ def test_float8_is_for_gpus_and_says_so(paths):
 @pytest.mark.parametrize("name", ON_CPU)
 def test_an_engine_names_its_kernels_and_gives_the_models_answer(paths, name):
     engine, model = open_checkpoint(paths[name], "cpu"), checkpoint.load_packed(paths[name])
-    used = {layer.format for layer in formats.packed_layers(model).values()}
+    used = {layer.format for layer in packed_layers(model).values()}
     assert set(engine.kernels) == used | {"dense"}
     assert engine.compute_dtype == VARIANTS[name].dtype
     assert engine.kernels["dense"] == f"torch {VARIANTS[name].dtype}"

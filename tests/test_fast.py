@@ -15,7 +15,7 @@ from vggt_quant.model.config import AggregatorConfig, CameraHeadConfig, DenseHea
 from vggt_quant.model.dpt_head import activate_dense
 from vggt_quant.model.layers import TableCache
 from vggt_quant.model.weights import random_weights
-from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import packed_layers, replace
 from vggt_quant.quantization.policy import Policy, select
 from vggt_quant.results import decibels
 
@@ -76,8 +76,8 @@ def test_layers_of_every_format_are_multiplied_as_in_the_plain_model():
     names = select(model, Policy(min_features=16)).quantized
     for number, name in enumerate(names):
         packed = packed_twin(*FORMATS[number % len(FORMATS)], model.get_submodule(name))
-        formats.replace(model, name, packed)
-    assert {layer.format for layer in formats.packed_layers(model).values()} == {name for name, _ in FORMATS}
+        replace(model, name, packed)
+    assert {layer.format for layer in packed_layers(model).values()} == {name for name, _ in FORMATS}
     model = model.bfloat16()
     scenes = [photos(2, seed) for seed in range(2)]
     as_close_as_plain(dequantized(model), model, fast.FastForward(model, CPU), scenes)

@@ -16,7 +16,7 @@ from vggt_quant.model import VGGT
 from vggt_quant.model.config import VGGTConfig
 from vggt_quant.model.weights import random_weights
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import replace
 from vggt_quant.quantization.policy import Policy, select
 from vggt_quant.variants import Run
 
@@ -44,7 +44,7 @@ def bfloat16(model, name=None, settings=None):
     """A bfloat16 copy, with all its Linears in a format if one is named."""
     model = copy.deepcopy(model)
     for layer in select(model, Policy()).quantized if name else ():
-        formats.replace(model, layer, packed_twin(name, settings, model.get_submodule(layer)))
+        replace(model, layer, packed_twin(name, settings, model.get_submodule(layer)))
     return model.bfloat16()
 
 

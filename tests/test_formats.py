@@ -5,6 +5,7 @@ Formats that a GPU alone runs are run here, too: without one their products are 
 
 import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,30 +16,15 @@ from torch import nn
 
 from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization import formats, methods
+from vggt_quant.quantization.formats._library import Library
 from vggt_quant.quantization import grid as grids
 from vggt_quant.results import decibels
 
 SHAPES = [(16, 16), (9, 17), (192, 1000), (64, 128), (33, 130)]
-SETTINGS = {
-    "w8a16": [{}, {"zero_points": True}],
-    "w4a16": [{"group_size": 128}, {"group_size": 64}, {"group_size": 48, "zero_points": True}],
-    "w8a8": [{}, {"zero_points": True}],
-    "w4a8": [{"group_size": 128}, {"group_size": 48, "zero_points": True}],
-    "fp8": [{}],
-    "pytorch_dynamic_int8": [{}],
-}
+EVERY = {name: list(formats.layer(name).examples) for name in formats.names()}
 # Formats that another library multiplies, and their plain twins where it is missing.
-PEERS = {
-    "torchao_int8": [{}],
-    "torchao_fp8": [{}],
-    "torchao_int4": [{"group_size": 128, "zero_points": True}, {"group_size": 32}],
-    "bitsandbytes_int8": [{}],
-    "bitsandbytes_nf4": [{}],
-    "humming_int8": [{}],
-    "humming_int4": [{"group_size": 64}],
-    "humming_fp8": [{}],
-}
-EVERY = SETTINGS | PEERS
+PEERS = {name: settings for name, settings in EVERY.items() if issubclass(formats.layer(name), Library)}
+SETTINGS = {name: settings for name, settings in EVERY.items() if name not in PEERS}
 CASES = [(name, settings, shape) for name in EVERY for settings in EVERY[name] for shape in SHAPES]
 # PyTorch's own packing apart, which has its own rules.
 OURS = [name for name in SETTINGS if name != "pytorch_dynamic_int8"]
@@ -72,7 +58,7 @@ def packed_twin(name, settings, linear):
 
 def seen(x, packed):
     """The activations that the layer multiplies: as they are, or rounded to 8 bits row by row."""
-    kind = getattr(packed, "operand", "bfloat16")
+    kind = packed.operand
     if kind == "bfloat16":
         return x
     rows = torch_reference.quantize_rows(x.flatten(0, -2), kind)
@@ -80,8 +66,10 @@ def seen(x, packed):
     return (values * rows.scale_M[:, None]).view(x.shape)
 
 
-def test_every_format_is_covered_by_this_suite():
-    assert set(EVERY) == set(formats.names())
+def test_every_format_has_examples_for_this_suite():
+    assert {"w8a16", "w4a16", "w8a8", "w4a8", "fp8", "pytorch_dynamic_int8"} <= set(SETTINGS)
+    assert {"torchao_int8", "torchao_int4", "torchao_fp8", "bitsandbytes_nf4", "humming_int4"} <= set(PEERS)
+    assert all(EVERY.values())
 
 
 @pytest.mark.parametrize(("name", "settings", "shape"), CASES)
@@ -201,7 +189,7 @@ def test_sizes_on_a_wide_layer_meet_the_promise():
         ("w4a16", {"group_size": 128}, 0.52),
         ("w4a16", {"group_size": 64}, 0.536),
     ):
-        packed = formats.get(name).PackedLinear
+        packed = formats.layer(name)
         grid = grids.fit(weight, bits=packed.bits, **settings)
         layer = packed.from_integers(grids.to_integers(weight, grid), grid, None)
         assert layer.packed_bytes() / layer.num_weights <= limit
@@ -253,6 +241,25 @@ def test_another_layers_tensors_give_its_answer(name):
     assert torch.equal(copy.deepcopy(first)(x), second(x))
 
 
+@pytest.mark.parametrize("name", [*OURS, *PEERS])
+def test_an_edit_in_place_or_another_tensor_changes_the_answer(name):
+    _, packed = pack(name, EVERY[name][-1], (64, 128), bias=False)
+    x = torch.randn(3, 128)
+    before = packed(x)
+    packed.weight_scale.mul_(2)
+    assert torch.allclose(packed(x), 2 * before, rtol=1e-5)
+    packed.weight_scale = packed.weight_scale / 2
+    assert torch.equal(packed(x), before)
+
+
+def test_a_copy_and_a_pickle_of_a_layer_start_without_what_it_derived():
+    _, packed = pack("w8a8", {}, (64, 128))
+    packed(torch.randn(3, 128))
+    assert packed.hidden_bytes() == 4 * 64  # its scales in float32
+    for again in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert again.hidden_bytes() == 0
+
+
 @pytest.mark.parametrize(("name", "settings"), EVERY_SETTING)
 def test_a_layer_first_run_in_inference_mode_still_runs_with_gradients(name, settings):
     _, packed = pack(name, settings, (64, 128))
@@ -267,9 +274,10 @@ def test_a_machine_without_triton_imports_and_runs_every_format_on_the_cpu():
 import sys
 sys.modules["triton"] = None  # importing it fails
 import torch, vggt_quant
-from vggt_quant import formats, engine
-from vggt_quant.kernels import operands, products, reference
-from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.inference import engine
+from vggt_quant.kernels import operands, products, torch_reference
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization import formats
 from test_formats import SETTINGS, pack
 for name in SETTINGS:
     _, layer = pack(name, SETTINGS[name][0], (64, 128))

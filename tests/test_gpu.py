@@ -108,7 +108,7 @@ def test_products_of_normal_data_keep_the_promised_sqnr(name, settings, least_db
 @pytest.mark.parametrize("name", ["w8a16", "w4a16"])
 def test_integers_chosen_on_the_gpu_are_those_of_the_cpu(name):
     weight = torch.randn(256, 1000)
-    packed = formats.get(name).PackedLinear
+    packed = formats.layer(name)
     group_size = 128 if name == "w4a16" else None
     made = []
     for place in ("cpu", "cuda"):

@@ -22,7 +22,7 @@ pytestmark = COMPILED
 GPU = torch.device("cuda")
 VARIANTS = load_variants()
 RUN_HERE = [name for name, variant in VARIANTS.items() if variant.optional] + ["bf16_compiled"]
-IN_GRAPHS = [name for name in PEERS if formats.get(name).PackedLinear.in_graphs]
+IN_GRAPHS = [name for name in PEERS if formats.layer(name).in_graphs]
 # Activations in int8 keep 41 dB of normal data and those in float8 31; bfloat16 keeps 50 of a product.
 LEAST_DB = {name: 36 if "int8" in name else 30 if "fp8" in name else 45 for name in PEERS}
 # Groups that VGGT's variants have: narrower ones are the conformance suite's, for its small layers.
@@ -31,7 +31,7 @@ SETTINGS = {name: PEERS[name][0] for name in PEERS} | {"humming_int4": {"group_s
 
 def loaded(name, shape):
     """A layer on the CPU and its like on the GPU, handed over to its library."""
-    reason = formats.get(name).PackedLinear.unsupported(GPU)
+    reason = formats.layer(name).unsupported(GPU)
     if reason:
         pytest.skip(reason)
     _, packed = pack(name, SETTINGS[name], shape)
@@ -44,7 +44,7 @@ def loaded(name, shape):
 @pytest.mark.parametrize("shape", [(3072, 1024), (1024, 4096), (64, 128)])
 @pytest.mark.parametrize("rows", [5, 17, 930, 4650])
 def test_a_library_multiplies_the_weights_that_the_format_stands_for(name, shape, rows):
-    shape = tuple(max(side, formats.get(name).PackedLinear.multiple_of) for side in shape)
+    shape = tuple(max(side, formats.layer(name).multiple_of) for side in shape)
     packed, layer = loaded(name, shape)
     assert layer.kernel(GPU).startswith(layer.distribution)
     x = torch.randn(rows, shape[1], generator=torch.Generator().manual_seed(0)).bfloat16()
@@ -103,7 +103,7 @@ def test_sageattention_is_close_to_exact_attention(width):
 def test_the_small_model_runs_in_every_peer_the_way_its_variant_says(name, tmp_path):
     variant, images = VARIANTS[name], torch.rand(3, 3, 112, 112, generator=torch.Generator().manual_seed(0)).cuda()
     kind = variant.config.get("format", "bitsandbytes_nf4" if variant.method == "round_to_nf4" else None)
-    reason = kind and formats.get(kind).PackedLinear.unsupported(GPU)
+    reason = kind and formats.layer(kind).unsupported(GPU)
     reason = reason or attention.unsupported(GPU, 64, variant.run.attention)
     if reason:
         pytest.skip(reason)

@@ -10,7 +10,8 @@ from torch import nn
 
 import vggt_quant
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import formats, quantize
+from vggt_quant.quantization import quantize
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.results import decibels
 from vggt_quant.variants import Variant, find_variant, load_variants
 
@@ -37,7 +38,7 @@ def test_a_foreign_model_is_quantized_in_place_and_still_takes_its_own_inputs(na
     model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 256), nn.LayerNorm(256)).eval()
     original, x = copy.deepcopy(model), torch.randn(32, 256)
     assert vggt_quant.quantize_model(model, name) is model
-    assert len(formats.packed_layers(model)) == 2
+    assert len(packed_layers(model)) == 2
     assert model(x).dtype == torch.float32
     # Two layers in float8, whose products keep 28 dB each.
     floor_db = 15 if "int4" in name or "nf4" in name else 24 if "fp8" in name else 30
@@ -51,7 +52,7 @@ def test_vggt_stays_close_to_fp32(name):
     images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     original, model = (load_pretrained(resolve("nano-random")) for _ in range(2))
     done = quantize.run(model, VARIANTS[name], dtype=getattr(torch, VARIANTS[name].dtype))
-    assert set(done.sqnr_db) == set(done.selection.quantized) == set(formats.packed_layers(model))
+    assert set(done.sqnr_db) == set(done.selection.quantized) == set(packed_layers(model))
     with torch.inference_mode():
         expected, got = original(images), model(images)
     assert got["depth"].dtype == torch.float32
@@ -117,7 +118,7 @@ def test_a_second_variant_takes_what_the_first_one_kept():
     )
     vggt_quant.quantize_model(model, first)
     vggt_quant.quantize_model(model, "int4_group64")
-    assert {name: layer.format for name, layer in formats.packed_layers(model).items()} == {"0": "w8a16", "1": "w4a16"}
+    assert {name: layer.format for name, layer in packed_layers(model).items()} == {"0": "w8a16", "1": "w4a16"}
     with pytest.raises(ValueError, match="2 layers of the model are packed already"):
         vggt_quant.quantize_model(model, "int8_symmetric")
 
@@ -249,7 +250,7 @@ def test_a_wrong_variants_file_is_refused(tmp_path, text, words):
 def test_a_quantized_track_head_still_follows_points(name):
     model = load_pretrained(resolve("nano-random"))
     quantize.run(model, VARIANTS[name], dtype=getattr(torch, VARIANTS[name].dtype))
-    assert any(layer.startswith("track_head.") for layer in formats.packed_layers(model))
+    assert any(layer.startswith("track_head.") for layer in packed_layers(model))
     images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     points = torch.tensor([[20.0, 30.0], [60.0, 70.0]])
     with torch.inference_mode():

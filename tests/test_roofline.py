@@ -17,6 +17,7 @@ from vggt_quant.inference.engine import Engine, ready
 from vggt_quant.model import NAMED, VGGT
 from vggt_quant.quantization import formats
 from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
 from vggt_quant.quantization.quantize import quantize_model
 from vggt_quant.report.roofline import GPUS, least_ms
@@ -163,7 +164,7 @@ def test_other_attention_takes_single_sequences_that_are_long_enough(num_images,
 )
 def test_packed_layers_multiply_in_what_their_format_does(variant, arithmetic):
     model = quantize_model(VGGT(NANO), variant, dtype=torch.bfloat16)
-    packed = set(formats.packed_layers(model))
+    packed = set(packed_layers(model))
     work = Work(ready(model, "cpu"), SIZE)
     inside = sum(one.at(3) for one in work.products if one.layer in packed)
     assert 0 < inside < nano()
@@ -181,7 +182,7 @@ def test_every_format_of_eight_bit_products_says_so():
 
 def _arithmetic(name):
     """Of a format's layer on a CPU, without its tensors."""
-    cls = formats.get(name).PackedLinear
+    cls = formats.layer(name)
     layer = cls.__new__(cls)
     torch.nn.Module.__init__(layer)
     layer.weight_packed, layer.weight_zero_point = torch.zeros(1), None

@@ -220,7 +220,7 @@ def main() -> None:
     environment = {
         "date": machine.now(), "commit": machine.commit(), "cpu": machine.cpu_name(), "cores": os.cpu_count(),
         "threads": args.threads, "torch": torch.__version__, "load_before": load_before,
-        "load_after": os.getloadavg()[0], "kernel": formats.get("w8a8").PackedLinear.kernel(torch.device("cpu")),
+        "load_after": os.getloadavg()[0], "kernel": formats.layer("w8a8").kernel(torch.device("cpu")),
         "quantize_dynamic_engine": torch.backends.quantized.engine,
     }  # fmt: skip
     if args.out:

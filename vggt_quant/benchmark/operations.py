@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from vggt_quant.inference.engine import Engine
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.layers import Attention
-from vggt_quant.quantization import formats
 from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.quantization.formats.base import packed_layers
 
 Kind = Literal["linear", "convolution", "scores", "values"]
 """Scores are queries times keys; values are probabilities times values."""
@@ -94,7 +94,7 @@ class Work:
 
     def __init__(self, engine: Engine, image_size: tuple[int, int]) -> None:
         self.engine = engine
-        self.packed = formats.packed_layers(engine.model)
+        self.packed = packed_layers(engine.model)
         self.products, output_bytes = products(engine.model.config, image_size)
         patch, special = engine.model.config.patch_size, engine.model.aggregator.num_special
         self.tokens = special + (image_size[0] // patch) * (image_size[1] // patch)

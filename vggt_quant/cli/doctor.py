@@ -89,4 +89,4 @@ def _kernel(variant: Variant, kind: str) -> str:
     reason = unsupported(format_name, torch.device(kind))
     if reason:
         return f"none: {reason}"
-    return formats.get(format_name).PackedLinear.kernel(torch.device(kind))
+    return formats.layer(format_name).kernel(torch.device(kind))

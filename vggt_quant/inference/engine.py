@@ -24,6 +24,7 @@ from vggt_quant.model import VGGT
 from vggt_quant.model.layers import Block
 from vggt_quant.quantization import formats
 from vggt_quant.quantization.checkpoint import load_packed, read_manifest
+from vggt_quant.quantization.formats.base import has_triton, packed_layers
 from vggt_quant.variants import DEFAULT, Run
 
 
@@ -97,13 +98,12 @@ def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine
 
 def device_kinds(format_name: str) -> tuple[str, ...]:
     """The kinds of device that a format has a kernel for."""
-    return getattr(formats.get(format_name).PackedLinear, "devices", ("cpu", "cuda"))
+    return formats.layer(format_name).devices
 
 
 def unsupported(format_name: str, device: torch.device) -> str | None:
     """Why a device of the right kind cannot run a format, or None."""
-    ask = getattr(formats.get(format_name).PackedLinear, "unsupported", None)
-    return ask(device) if ask else None
+    return formats.layer(format_name).unsupported(device)
 
 
 def run_device(path: Path | str, device: str) -> str:
@@ -127,7 +127,7 @@ def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
     _check_device(device)
     place = torch.device(device)
     dtype = str(model.aggregator.camera_token.dtype).removeprefix("torch.")
-    used = {layer.format: layer for layer in formats.packed_layers(model).values()}
+    used = {layer.format: layer for layer in packed_layers(model).values()}
     kernels = {name: layer.kernel(place) for name, layer in used.items()}
     kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
     engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
@@ -168,7 +168,7 @@ def _compiled(engine: Engine) -> Engine:
     Raises:
         UnsupportedError: There is no Triton to compile for the GPU.
     """
-    if not formats.has_triton():
+    if not has_triton():
         raise UnsupportedError("torch.compile needs Triton on a GPU, which is not installed.")
     compile_blocks(engine.model)
     name = "plain, its blocks by torch.compile"
@@ -200,13 +200,13 @@ def _fast(engine: Engine) -> Engine:
 
 def _waiting(model: VGGT) -> list[str]:
     """The formats whose product no CUDA graph can hold."""
-    layers = formats.packed_layers(model).values()
-    return sorted({layer.format for layer in layers if not getattr(layer, "in_graphs", True)})
+    layers = packed_layers(model).values()
+    return sorted({layer.format for layer in layers if not layer.in_graphs})
 
 
 def _not_fast(engine: Engine) -> str | None:
     """Why there is no fast pass, or None."""
-    if not formats.has_triton():
+    if not has_triton():
         return "Triton is not installed"
     if waiting := _waiting(engine.model):
         return f"{', '.join(waiting)} waits for the GPU in every product, which no CUDA graph can hold"

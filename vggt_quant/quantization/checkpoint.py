@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import packed_layers, replace
 from vggt_quant.runtime import tensor_file
 from vggt_quant.runtime.tensor_file import TensorFileError
 
@@ -154,8 +155,8 @@ def memory_bytes(model: nn.Module) -> int:
     """Bytes of every parameter, buffer and packed object, storage that is shared counted once."""
     storages = [tensor.untyped_storage() for _, tensor in _named_tensors(model)]
     visible = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    layers = set(formats.packed_layers(model).values())
-    return sum(visible.values()) + sum(layer.hidden_bytes() for layer in layers if hasattr(layer, "hidden_bytes"))
+    layers = set(packed_layers(model).values())
+    return sum(visible.values()) + sum(layer.hidden_bytes() for layer in layers)
 
 
 def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -166,7 +167,7 @@ def _collect(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any], dict[
     """Tensors to store, fields of packed layers, and second names of either."""
     tensors, layers, aliases = {}, {}, {}
     first_name: dict[Any, str] = {}
-    for name, layer in formats.packed_layers(model).items():
+    for name, layer in packed_layers(model).items():
         if not name:
             raise ValueError("The model is itself a packed layer; wrap it in nn.Sequential, then save.")
         if first_name.setdefault(layer, name) == name:
@@ -185,7 +186,7 @@ def _collect(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any], dict[
 def _dense_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict without packed layers; asked module by module, because torch's packed ones answer slowly."""
     state: dict[str, Any] = {}
-    inside = {module for layer in formats.packed_layers(model).values() for module in layer.modules()}
+    inside = {module for layer in packed_layers(model).values() for module in layer.modules()}
     for name, module in model.named_modules(remove_duplicate=False):
         if module not in inside:
             module._save_to_state_dict(state, f"{name}." if name else "", False)
@@ -236,7 +237,7 @@ def _sort(tensors: dict[str, Tensor], layers: dict[str, Any]) -> tuple[dict[str,
 
 def _replace(model: nn.Module, name: str, fields: Any, tensors: dict[str, Tensor], path: Path | str) -> None:
     try:
-        packed = formats.get(fields["format"]).PackedLinear.from_tensors(fields, tensors)
+        packed = formats.layer(fields["format"]).from_tensors(fields, tensors)
         old = model.get_submodule(name)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the packed layer {name} does not fit: {error}") from error
@@ -244,7 +245,7 @@ def _replace(model: nn.Module, name: str, fields: Any, tensors: dict[str, Tensor
     if isinstance(old, nn.Linear) and (old.in_features, old.out_features) != wanted:
         found = f"{old.in_features} -> {old.out_features}"
         raise CheckpointError(f"{path}: {name} is {wanted[0]} -> {wanted[1]}, but the model has {found} there.")
-    formats.replace(model, name, packed)
+    replace(model, name, packed)
 
 
 def _assign_dense(model: nn.Module, dense: dict[str, Tensor], manifest: dict[str, Any], path: Path | str) -> None:

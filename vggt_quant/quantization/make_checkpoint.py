@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import checkpoint, formats, methods, quantize
+from vggt_quant.quantization import checkpoint, methods, quantize
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.results.schema import KeptLayer, ModelResult, QuantizeResult, finite
 from vggt_quant.results.typed_json import build
 from vggt_quant.runtime import cache_keys, machine
@@ -78,7 +79,7 @@ def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> Quan
 
 
 def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, place: str) -> QuantizeResult:
-    layers = formats.packed_layers(vggt)
+    layers = packed_layers(vggt)
     quantized = sum(layer.num_weights for layer in layers.values())
     kept = done.selection.kept if layers else {}  # a variant that quantizes nothing keeps nothing back either
     return QuantizeResult(

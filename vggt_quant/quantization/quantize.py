@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from vggt_quant.quantization import formats, methods
+from vggt_quant.quantization import methods
+from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.quantization.policy import Policy, Selection, select
 from vggt_quant.variants import Variant, find_variant
 
@@ -76,7 +77,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _why_nothing(model: nn.Module, selection: Selection) -> str:
-    packed, kept = len(formats.packed_layers(model)), len(selection.kept)
+    packed, kept = len(packed_layers(model)), len(selection.kept)
     if packed:
         return f"{packed} layers of the model are packed already; load the original again"
     if not kept:
@@ -105,7 +106,7 @@ def method_config(variant: Variant) -> Any:
 
 def cast_dense(model: nn.Module, dtype: torch.dtype) -> None:
     """Bring every floating parameter and buffer to `dtype`, but for what packed layers hold beside their bias."""
-    inside = {module for layer in formats.packed_layers(model).values() for module in layer.modules()}
+    inside = {module for layer in packed_layers(model).values() for module in layer.modules()}
     buffers: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from vggt_quant.kernels.operands import Kind, Operand
 from vggt_quant.kernels.rows import quantize
+from vggt_quant.quantization.formats.base import PackedBase
 
 
 class Multiplier(Protocol):
@@ -50,7 +51,7 @@ def multiplier(module: nn.Module) -> Multiplier:
     """The view of a Linear or of a packed layer."""
     if type(module) is nn.Linear:
         return Dense(module)
-    return module if hasattr(module, "multiply") else Plain(module)
+    return module if isinstance(module, PackedBase) else Plain(module)
 
 
 def multiply(module: Multiplier, x_MK: Tensor) -> Tensor:

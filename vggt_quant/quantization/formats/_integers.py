@@ -1,12 +1,12 @@
 """The two ways integers are stored, shared by the formats that multiply them differently."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from vggt_quant.kernels import torch_reference
-from vggt_quant.quantization.formats._packed import Layout, PackedBase
+from vggt_quant.quantization.formats.base import Layout, PackedBase
 from vggt_quant.quantization.grid import SCALE_DTYPE, Grid
 
 
@@ -35,7 +35,7 @@ class Int8(PackedBase):
         }
 
     @classmethod
-    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> "Int8":
+    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> Self:
         """Pack integers of `grid.to_integers`; one group per row."""
         if grid.bits != 8 or grid.group_size is not None:
             raise ValueError(
@@ -84,7 +84,7 @@ class Int4(PackedBase):
         }
 
     @classmethod
-    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> "Int4":
+    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> Self:
         """Pack integers of `grid.to_integers`."""
         if grid.bits != 4 or grid.group_size is None:
             raise ValueError(

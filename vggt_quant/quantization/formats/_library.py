@@ -9,14 +9,14 @@ is called there all the same multiplies by its dequantized weight.
 import functools
 import importlib.metadata
 import importlib.util
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vggt_quant.kernels import torch_reference
 from vggt_quant.kernels.operands import Kind
-from vggt_quant.quantization.formats._packed import PackedBase
+from vggt_quant.quantization.formats.base import PackedBase
 
 
 class Library(PackedBase):
@@ -36,12 +36,10 @@ class Library(PackedBase):
     """Whether the library multiplies weights that have some."""
     rearranges: ClassVar[bool] = False
     """Whether the library makes weights of its own; ours then wait in the CPU's memory."""
-    in_graphs: ClassVar[bool] = True
-    """Whether a CUDA graph can hold the product: not where the library waits for the GPU in it."""
-    operand: Kind = "bfloat16"
-    devices = ("cpu", "cuda")
+    multiplies_in: ClassVar[str | None] = None
+    """The 8-bit type that the library multiplies in; None where that is the activations' own type."""
 
-    def __init__(self, tensors: dict[str, Tensor | None], **fields: Any):
+    def __init__(self, tensors: dict[str, Tensor | None], **fields: Any) -> None:
         if not self.zero_points and tensors.get("weight_zero_point") is not None:
             raise ValueError(f"{self.format} multiplies no weights with zero points; leave zero_points out.")
         super().__init__(tensors, **fields)
@@ -56,6 +54,16 @@ class Library(PackedBase):
             return f"{cls.format} needs compute capability {least}, which {torch.cuda.get_device_name(device)} lacks"
         return None
 
+    @property
+    def operand(self) -> Kind:
+        """The library quantizes the activations itself."""
+        return "bfloat16"
+
+    @property
+    def arithmetic(self) -> str | None:
+        """`multiplies_in`."""
+        return self.multiplies_in
+
     @classmethod
     def _runs_on(cls, device: torch.device) -> bool:
         return device.type in cls.devices and cls.unsupported(device) is None
@@ -68,7 +76,7 @@ class Library(PackedBase):
         return f"{cls.distribution} {importlib.metadata.version(cls.distribution)}: {cls.product}"
 
     @classmethod
-    def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> "Library":
+    def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """The inverse of `fields` and `tensors`, handed over where the library runs.
 
         Raises:
@@ -98,7 +106,7 @@ class Library(PackedBase):
 
     def _handed_over(self, device: torch.device) -> Any:
         """What `hand_over` made, or None where the library does not run."""
-        return self._derived(functools.partial(self._hand_over, device))
+        return self._derive(functools.partial(self._hand_over, device))
 
     def _hand_over(self, device: torch.device) -> Any:
         if not self._runs_on(device):
@@ -116,25 +124,7 @@ class Library(PackedBase):
                 self._buffers[name] = tensor.cpu()
         return made
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in self.named_buffers() if name != "bias"}
-
     def hidden_bytes(self) -> int:
-        """Bytes of what the library made, less those of ours that it stands for."""
-        made, ours = self.__dict__.get("_made"), self._weights().values()
-        if made is None:
-            return 0
-        shared = {tensor.untyped_storage().data_ptr() for tensor in ours}
-        theirs = sum(held.nbytes for held in _held(made) if held.untyped_storage().data_ptr() not in shared)
-        return theirs - (sum(tensor.nbytes for tensor in ours) if self.rearranges else 0)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the library's objects: a copy is handed over anew."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_made"}
-
-
-def _held(made: Any) -> list[Tensor]:
-    """The plain tensors of a module, of a tensor subclass or of any other object."""
-    if isinstance(made, nn.Module):
-        return [*made.parameters(), *made.buffers()]
-    return [value for value in vars(made).values() if isinstance(value, Tensor)]
+        """Bytes of what the library made, less those of ours where it stands for them."""
+        is_theirs = self.rearranges and self.derived.tensors()
+        return super().hidden_bytes() - (self.packed_bytes() if is_theirs else 0)

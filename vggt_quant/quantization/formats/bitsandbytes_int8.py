@@ -22,7 +22,7 @@ class PackedLinear(Library, Int8):
     format = "bitsandbytes_int8"
     library, distribution = "bitsandbytes", "bitsandbytes"
     product = f"LLM.int8, threshold {THRESHOLD:g}"
-    arithmetic = "int8"
+    multiplies_in = "int8"
     in_graphs = False
 
     def hand_over(self, device: torch.device) -> Any:

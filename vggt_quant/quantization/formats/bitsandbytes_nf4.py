@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.quantization.formats._library import Library
-from vggt_quant.quantization.formats._packed import Layout
+from vggt_quant.quantization.formats.base import Layout
 
 BLOCK = 64
 VALUES = (

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vggt_quant.kernels import products
 from vggt_quant.kernels.operands import Kind, Rows
-from vggt_quant.quantization.formats._packed import Layout, PackedBase
+from vggt_quant.quantization.formats.base import Layout, PackedBase
 
 
 class PackedLinear(PackedBase):
@@ -24,8 +24,12 @@ class PackedLinear(PackedBase):
 
     format = "fp8"
     bits = 8
-    operand: Kind = "float8"
     devices = ("cuda",)
+
+    @property
+    def operand(self) -> Kind:
+        """Activations in float8, too."""
+        return "float8"
 
     @classmethod
     def layout(cls, fields: dict[str, Any]) -> Layout:
@@ -55,8 +59,8 @@ class PackedLinear(PackedBase):
             return f"fp8 is not supported on {torch.cuda.get_device_name(device)}; it needs compute capability 8.9"
         return super().unsupported(device)
 
-    @staticmethod
-    def kernel(device: torch.device) -> str:
+    @classmethod
+    def kernel(cls, device: torch.device) -> str:
         """The kernel that runs on `device`."""
         return "torch._scaled_mm by row" if products.has_float8(device) else "reference"
 

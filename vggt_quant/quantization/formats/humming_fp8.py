@@ -16,7 +16,7 @@ class PackedLinear(Humming, Float8):
     format = "humming_fp8"
     product = "float8 by float8"
     least_capability = (8, 9)
-    operand, arithmetic = "bfloat16", "float8"
+    multiplies_in = "float8"
     devices = ("cuda",)
     weights = activations = "float8e4m3"
 

@@ -11,6 +11,7 @@ class PackedLinear(Humming, Int4):
     """A Linear over a `HummingLayer` with int4 weights."""
 
     format = "humming_int4"
+    examples = ({"group_size": 64},)
     product = "int4 by bfloat16"
     multiple_of = 128
     """Of fewer outputs its tuning makes no tile."""

@@ -12,7 +12,7 @@ class PackedLinear(Humming, Int8):
 
     format = "humming_int8"
     product = "int8 by int8"
-    weights = activations = arithmetic = "int8"
+    weights = activations = multiplies_in = "int8"
 
     def words(self) -> Tensor:
         """int32 [N, K / 4]: four integers of 0 to 255."""

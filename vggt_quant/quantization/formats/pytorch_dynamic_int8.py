@@ -12,42 +12,45 @@ counts itself in `hidden_bytes`. There is no CUDA kernel: an object packed while
 """
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.ao.nn.quantized import dynamic
 
-from vggt_quant.quantization.formats import check_tensors
+from vggt_quant.quantization.formats.base import Layout, PackedBase, check_tensors
 
 
-class PackedLinear(nn.Module):
-    """A torch dynamic-quantized Linear with plain tensors at its door."""
+class PackedLinear(PackedBase):
+    """A torch dynamic-quantized Linear; its tensors are in torch's object, and leave and enter it as plain ones."""
 
     format = "pytorch_dynamic_int8"
+    bits = 8
     devices = ("cpu",)
-    arithmetic = "int8"
 
-    def __init__(self, linear: dynamic.Linear, *, has_bias: bool):
-        super().__init__()
+    def __init__(self, linear: dynamic.Linear, *, has_bias: bool) -> None:
+        super().__init__({}, in_features=linear.in_features, out_features=linear.out_features)
         self.linear, self.has_bias = linear, has_bias  # torch's object tells only after unpacking the whole weight
-        self.in_features, self.out_features = linear.in_features, linear.out_features
 
     @classmethod
-    def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> "PackedLinear":
-        """Repack the integers for this machine's kernel.
-
-        Raises:
-            ValueError: Tensors that do not fit the fields.
-        """
+    def layout(cls, fields: dict[str, Any]) -> Layout:
+        """Tensors by name."""
         rows, columns = fields["out_features"], fields["in_features"]
-        expected = {
+        return {
             "weight_packed": (torch.int8, (rows, columns)),
             "weight_scale": (torch.float64, ()),
             "weight_zero_point": (torch.int64, ()),
             "bias": (torch.float32, (rows,)),
         }
-        check_tensors(tensors, expected)
+
+    @classmethod
+    def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Repack the integers for this machine's kernel.
+
+        Raises:
+            ValueError: Tensors that do not fit the fields, or are not on the CPU.
+        """
+        check_tensors(tensors, cls.layout(fields))
         if tensors["weight_packed"].device.type != "cpu":
             raise ValueError('pytorch_dynamic_int8 runs on the CPU only; load it with device="cpu".')
         with warnings.catch_warnings():
@@ -58,13 +61,9 @@ class PackedLinear(nn.Module):
             )
             # The constructor packs a weight of zeros, which takes as long as the real one: so a tiny one comes first.
             linear = dynamic.Linear(1, 1, dtype=torch.qint8)
-            linear.in_features, linear.out_features = columns, rows
+            linear.in_features, linear.out_features = fields["in_features"], fields["out_features"]
             linear.set_weight_bias(weight, tensors.get("bias"))
         return cls(linear, has_bias="bias" in tensors)
-
-    def fields(self) -> dict[str, Any]:
-        """Sizes, as JSON."""
-        return {"format": self.format, "in_features": self.in_features, "out_features": self.out_features}
 
     def tensors(self) -> dict[str, Tensor]:
         """Plain tensors by their names in the checkpoint, unpacked from torch's object (slow, and a copy).
@@ -87,9 +86,9 @@ class PackedLinear(nn.Module):
         return self.linear.weight().dequantize()
 
     @property
-    def num_weights(self) -> int:
-        """N * K."""
-        return self.out_features * self.in_features
+    def arithmetic(self) -> str:
+        """Activations are rounded inside."""
+        return "int8"
 
     def packed_bytes(self) -> int:
         """Bytes of weights, scale and zero point, without the bias; counted, because to unpack them takes seconds."""
@@ -99,11 +98,11 @@ class PackedLinear(nn.Module):
         """Bytes that lie in no parameter and no buffer: torch's packed object, bias included."""
         return self.packed_bytes() + (4 * self.out_features if self.has_bias else 0)
 
-    @staticmethod
-    def kernel(device: torch.device) -> str:
+    @classmethod
+    def kernel(cls, device: torch.device) -> str:
         """The kernel that runs on `device`."""
         return f"torch: quantized::linear_dynamic ({torch.backends.quantized.engine})"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., K] -> [..., N] in the type of `x`; torch's kernel itself takes and gives float32."""
-        return self.linear(x.float()).to(x.dtype)
+    def multiply(self, operand: Tensor) -> Tensor:
+        """[M, K] to [M, N] in the operand's type; torch's kernel itself takes and gives float32."""
+        return self.linear(operand.float()).to(operand.dtype)

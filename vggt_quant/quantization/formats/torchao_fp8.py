@@ -22,7 +22,7 @@ class PackedLinear(Library, Float8):
     product = "Float8Tensor, dynamic by token"
     least_capability = (8, 9)
     multiple_of = 16
-    operand, arithmetic = "bfloat16", "float8"
+    multiplies_in = "float8"
     devices = ("cuda",)
 
     def hand_over(self, device: torch.device) -> Any:

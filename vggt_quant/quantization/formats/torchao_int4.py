@@ -22,6 +22,7 @@ class PackedLinear(Library, Int4):
     """A Linear over a torchao `Int4TilePackedTo4dTensor`."""
 
     format = "torchao_int4"
+    examples = ({"group_size": 128, "zero_points": True}, {"group_size": 32})
     library, distribution = "torchao", "torchao"
     product = "Int4TilePackedTo4dTensor"
     least_capability = (8, 0)

@@ -23,7 +23,7 @@ class PackedLinear(Library, Int8):
     product = "Int8Tensor, dynamic by token"
     multiple_of = 8
     in_graphs = False
-    arithmetic = "int8"
+    multiplies_in = "int8"
 
     def hand_over(self, device: torch.device) -> Any:
         """An `Int8Tensor` over our bytes."""

@@ -14,9 +14,10 @@ class PackedLinear(Int4):
     """A Linear over packed int4 weights."""
 
     format = "w4a16"
+    examples = ({"group_size": 128}, {"group_size": 64}, {"group_size": 48, "zero_points": True})
 
-    @staticmethod
-    def kernel(device: torch.device) -> str:
+    @classmethod
+    def kernel(cls, device: torch.device) -> str:
         """The kernel that runs on `device`."""
         return "triton: dequantize, then cuBLAS" if device.type == "cuda" else "torch: dequantize, then matmul"
 

@@ -18,6 +18,7 @@ class PackedLinear(Int4):
     """A Linear over packed int4 weights, multiplied in 8 bits."""
 
     format = "w4a8"
+    examples = ({"group_size": 128}, {"group_size": 48, "zero_points": True})
 
     @property
     def operand(self) -> Kind:
@@ -31,8 +32,8 @@ class PackedLinear(Int4):
             return f"w4a8 has no kernel for {torch.cuda.get_device_name(device)}; use w4a16 there"
         return super().unsupported(device)
 
-    @staticmethod
-    def kernel(device: torch.device) -> str:
+    @classmethod
+    def kernel(cls, device: torch.device) -> str:
         """The kernel that runs on `device`."""
         if device.type != "cuda":
             return f"torch: widen to int8, then {cpu_int8.kernel()}"
@@ -52,4 +53,7 @@ class PackedLinear(Int4):
 
     def _row_scale(self, kind: Kind) -> Tensor:
         """float32 [N]."""
-        return self._derived(lambda: torch_reference.int4_row_scale(self.weight_scale, self.weight_zero_point, kind))
+        scale_N: Tensor = self._derive(
+            lambda: torch_reference.int4_row_scale(self.weight_scale, self.weight_zero_point, kind)
+        )
+        return scale_N

@@ -14,9 +14,10 @@ class PackedLinear(Int8):
     """A Linear over int8 weights."""
 
     format = "w8a16"
+    examples = ({}, {"zero_points": True})
 
-    @staticmethod
-    def kernel(device: torch.device) -> str:
+    @classmethod
+    def kernel(cls, device: torch.device) -> str:
         """The kernel that runs on `device`."""
         return "triton: dequantize, then cuBLAS" if device.type == "cuda" else "torch: dequantize, then matmul"
 

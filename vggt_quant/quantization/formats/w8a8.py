@@ -20,6 +20,7 @@ class PackedLinear(Int8):
     """A Linear in int8."""
 
     format = "w8a8"
+    examples = ({}, {"zero_points": True})
 
     @property
     def operand(self) -> Kind:
@@ -33,18 +34,14 @@ class PackedLinear(Int8):
             return f"w8a8 has no kernel for {torch.cuda.get_device_name(device)}; use fp8 there"
         return super().unsupported(device)
 
-    @staticmethod
-    def kernel(device: torch.device) -> str:
+    @classmethod
+    def kernel(cls, device: torch.device) -> str:
         """The kernel that runs on `device`."""
         return "triton gemm int8" if device.type == "cuda" else cpu_int8.kernel()
 
-    def hidden_bytes(self) -> int:
-        """Bytes of what was derived from the tensors at first use."""
-        return sum(tensor.nbytes for tensor in self.__dict__.get("_made", ()) if tensor is not None)
-
     def multiply(self, operand: Rows) -> Tensor:
         """[M, K] to [M, N]."""
-        scale_N, zero_N, sum_N = self._derived(self._per_output)
+        scale_N, zero_N, sum_N = self._derive(self._per_output)
         return products.multiply(
             operand, self.weight_packed, scale_N, zero_N=zero_N, sum_N=sum_N, bias_N=self.bias
         )  # fmt: skip

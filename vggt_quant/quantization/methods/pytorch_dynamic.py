@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.ao.quantization import default_dynamic_qconfig, quantize_dynamic
 
-from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import replace
 from vggt_quant.quantization.formats.pytorch_dynamic_int8 import PackedLinear
 from vggt_quant.results import decibels
 from vggt_quant.runtime.progress import track
@@ -42,7 +42,7 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
     for name in track(layers, "quantize_dynamic"):
         linear = model.get_submodule(name)
         packed = PackedLinear(_quantize_dynamic(linear), has_bias=linear.bias is not None)
-        formats.replace(model, name, packed)
+        replace(model, name, packed)
         sqnr_db[name] = decibels.sqnr_db(linear.weight.detach(), packed.dequantized())
     return sqnr_db
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import replace
 from vggt_quant.results import decibels
 from vggt_quant.runtime.progress import track
 
@@ -44,7 +45,7 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
         scale_N = (weight.abs().amax(1) * (1 / LARGEST)).clamp(min=SMALLEST_SCALE)
         values_NK = (weight / scale_N[:, None]).to(torch.float8_e4m3fn)
         bias = None if linear.bias is None else linear.bias.detach()
-        packed = formats.get(config.format).PackedLinear.from_values(values_NK, scale_N, bias)
-        formats.replace(model, name, packed)
+        packed = formats.layer(config.format).from_values(values_NK, scale_N, bias)
+        replace(model, name, packed)
         sqnr_db[name] = decibels.sqnr_db(weight, packed.dequantized())
     return sqnr_db

@@ -10,6 +10,7 @@ from torch import nn
 
 from vggt_quant.quantization import formats
 from vggt_quant.quantization import grid as grids
+from vggt_quant.quantization.formats.base import replace
 from vggt_quant.results import decibels
 from vggt_quant.runtime.progress import track
 
@@ -34,7 +35,7 @@ class Config:
         """Refuse impossible settings."""
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}; round_to_nearest writes {', '.join(FORMATS)}.")
-        if (formats.get(self.format).PackedLinear.bits == 4) != (self.group_size is not None):
+        if (formats.layer(self.format).bits == 4) != (self.group_size is not None):
             raise ValueError(f"group_size is {self.group_size}; 4-bit formats need one (e.g. 128), others none.")
         if self.group_size is not None and (type(self.group_size) is not int or self.group_size < 1):
             raise ValueError(f"group_size is {self.group_size!r}; give a positive whole number, e.g. 128.")
@@ -44,7 +45,7 @@ class Config:
 
 def quantize(model: nn.Module, layers: list[str], config: Config, calibration: None) -> dict[str, float]:
     """Replace the named Linears in place, one after the other."""
-    packed = formats.get(config.format).PackedLinear
+    packed = formats.layer(config.format)
     sqnr_db = {}
     for name in track(layers, "round to nearest"):
         linear = model.get_submodule(name)
@@ -55,6 +56,6 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
             raise ValueError(f"{name}: {error}") from error
         integers = grids.to_integers(weight, grid)
         bias = None if linear.bias is None else linear.bias.detach()
-        formats.replace(model, name, packed.from_integers(integers, grid, bias))
+        replace(model, name, packed.from_integers(integers, grid, bias))
         sqnr_db[name] = decibels.sqnr_db(weight, grids.to_weights(integers, grid))
     return sqnr_db

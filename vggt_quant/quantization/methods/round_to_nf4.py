@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vggt_quant.quantization import formats
+from vggt_quant.quantization.formats.base import replace
 from vggt_quant.quantization.formats.bitsandbytes_nf4 import BLOCK, VALUES, PackedLinear
 from vggt_quant.results import decibels
 from vggt_quant.runtime.progress import track
@@ -29,7 +29,7 @@ def quantize(model: nn.Module, layers: list[str], config: Config, calibration: N
         if not torch.isfinite(weight).all():
             raise ValueError(f"{name}: a weight holds NaN or infinity; it cannot be quantized.")
         packed = PackedLinear.from_codes(*_codes(weight), None if linear.bias is None else linear.bias.detach())
-        formats.replace(model, name, packed)
+        replace(model, name, packed)
         sqnr_db[name] = decibels.sqnr_db(weight, packed.dequantized())
     return sqnr_db
 
