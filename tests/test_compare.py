@@ -17,6 +17,7 @@ from workflow_project import ROOT
 
 from vggt_quant.cli import compare as compare_command
 from vggt_quant.results.schema import ComparisonReport, QuantizeResult, read
+from vggt_quant.runtime import locks
 
 pytestmark = pytest.mark.workflow
 
@@ -98,23 +99,22 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(installed, place):
     assert not (place / "dry" / "model.json").exists()
 
 
-def test_a_volume_without_locks_is_good_enough_and_that_is_said(tmp_path, monkeypatch, capsys):
+def test_a_volume_without_locks_is_good_enough_and_that_is_said(tmp_path, monkeypatch, caplog):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with compare_command.sole_run(tmp_path):
+    with locks.sole_run(tmp_path):
         pass
-    assert f"The disk of {tmp_path} knows no locks" in capsys.readouterr().err
+    assert caplog.messages == [f"{tmp_path} does not support file locks; make sure that no other run uses it."]
 
 
 def test_two_comparisons_do_not_write_into_one_folder(complete, place):
     """Snakemake is still at work there, though `compare` itself was killed."""
     beside, _ = complete
     assert beside.returncode == 2
-    assert beside.stderr.endswith(
-        f"Another comparison is at work in {place / 'out'}: wait for its end, or choose another --output-dir.\n"
-    )
+    cure = "wait for its end, or choose another --output-dir"
+    assert beside.stderr.endswith(f"Another run, or a job of a killed one, is at work in {place / 'out'}: {cure}.\n")
 
 
 def test_after_a_crash_the_same_command_goes_on(complete):

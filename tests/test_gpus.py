@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from processes import COMMAND, environment_of, install_driver, worker_of
 
-from vggt_quant.runtime import gpus, machine
+from vggt_quant.runtime import gpus
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from vggt_quant.gpus import lease
+from vggt_quant.runtime.gpus import lease
 with lease(Path(sys.argv[1])) as gpu:
     print(gpu, flush=True)
     sys.stdin.read()
@@ -30,7 +30,7 @@ time.sleep(60)
 
 SUPERVISE = f"""
 import os, sys
-from vggt_quant import gpus, jobs
+from vggt_quant.runtime import gpus, jobs
 with gpus.lease() as gpu:
     jobs.run_child([sys.executable, "-c", {CHILD!r}], {{**os.environ, "CUDA_VISIBLE_DEVICES": gpu}})
 """
@@ -123,7 +123,7 @@ def test_only_the_visible_gpus_are_leased(two_gpus, monkeypatch, tmp_path):
     assert gpus.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert gpus.visible_gpus() == ["1"]
-    assert machine.gpu_names() == ["Second GPU"]
+    assert gpus.gpu_names() == ["Second GPU"]
     with gpus.lease(tmp_path) as gpu:
         assert gpu == "1"
 

@@ -11,7 +11,7 @@ import pytest
 from processes import COMMAND, has_ended, worker_of
 
 from vggt_quant.results.schema import ModelResult, Status, read
-from vggt_quant.runtime import jobs, machine
+from vggt_quant.runtime import jobs, memory
 
 
 def start(*words):
@@ -72,7 +72,7 @@ def test_what_onednn_says_is_want_of_memory_where_memory_is_limited():
     error = RuntimeError("could not create a primitive")
     assert jobs.describe_error("speed", error).kind == "exception"
     assert jobs.describe_error("speed", error, limit_mb=90).kind == "out_of_memory"
-    with machine.memory_limit(100_000):
+    with memory.memory_limit(100_000):
         assert jobs.describe_error("speed", error).kind == "out_of_memory"
 
 
@@ -112,7 +112,7 @@ def test_a_job_that_was_interrupted_says_so_whatever_its_worker_makes_of_it(tmp_
     """A library that swallows a Ctrl-C, or turns it into exit code 1, must not let the next job start."""
     calm = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import time; time.sleep(2)"
     parent = (
-        "import sys; from pathlib import Path; from vggt_quant import jobs\n"
+        "import sys; from pathlib import Path; from vggt_quant.runtime import jobs\n"
         f"jobs.sys.executable = {str(tmp_path / 'python')!r}\n"
         "sys.exit(jobs.supervise('speed', 'bf16', Path('s.json'), [], needs_gpu=False)[0])"
     )

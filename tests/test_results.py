@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vggt_quant.report.collect import write_schema
+from vggt_quant.results.files import write_bytes
 from vggt_quant.results.schema import RESULT_TYPES, ComparisonReport, SpeedResult, Status, finite, read, write
-from vggt_quant.results.typed_json import build, json_schema, write_bytes
+from vggt_quant.results.typed_json import build, json_schema
 
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "comparison_report.schema.json"
 JSON_VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3)

@@ -13,7 +13,7 @@ from vggt_quant.data.prepare import prepare_model
 from vggt_quant.inference.engine import UnsupportedError
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
 from vggt_quant.results.schema import AccuracyResult, SpeedResult, read, write
-from vggt_quant.runtime import cache_keys, machine
+from vggt_quant.runtime import cache_keys, provenance
 from vggt_quant.variants import ATTENTIONS, ENGINES, Run, load_variants
 
 VARIANTS = load_variants()
@@ -77,7 +77,7 @@ def test_how_a_variant_is_run_is_in_the_keys_of_what_is_measured_and_in_no_check
 
 def test_another_library_of_kernels_lets_all_be_measured_again_and_nothing_be_made_again(monkeypatch):
     before = cache_keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
-    monkeypatch.setattr(machine, "kernel_libraries", lambda: {"flash-attn-4": "9.9"})
+    monkeypatch.setattr(provenance, "kernel_libraries", lambda: {"flash-attn-4": "9.9"})
     after = cache_keys.stage_codes({"bf16": VARIANTS["bf16"]}, "cpu")
     assert {stage for stage in before if before[stage] != after[stage]} == {"accuracy", "speed"}
 

@@ -16,6 +16,7 @@ from vggt_quant.report import speed_folder
 from vggt_quant.results import growth
 from vggt_quant.results.schema import ModelResult, read, write
 from vggt_quant.results.speed_schema import SpeedTable, SweepResult
+from vggt_quant.runtime import locks
 
 FLAGS = ["speed", "--model", "nano", "--random-weights", "--device", "cpu", "--image-size", "56x84"]
 FLAGS += ["--num-images", "1,3", "--compare-at", "3", "--repeats", "6", "--methods", "int8_symmetric,tf32"]
@@ -85,7 +86,7 @@ def test_another_model_or_image_size_is_refused_and_loses_nothing(made, tmp_path
 
 def test_one_command_at_a_time_works_in_a_folder(made):
     folder, _ = made
-    with speed_folder.sole_run(folder), pytest.raises(ValueError, match=f"is at work in {folder}: wait for its end"):
+    with locks.sole_run(folder), pytest.raises(ValueError, match=f"is at work in {folder}: wait for its end"):
         run(folder)
 
 
@@ -104,7 +105,7 @@ def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="x: Not a directory; see that --output-dir .* can be written to"):
         speed_table.command(flags.parser().parse_args(words(tmp_path / "file" / "x")))
     full = pytest.raises(ValueError, match="full: No space left on device; see that --output-dir")
-    with full, speed_folder.sole_run(tmp_path / "full"):
+    with full, locks.sole_run(tmp_path / "full"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -100,13 +100,13 @@ def test_counting_dynamic_int8_does_not_unpack_it():
 import torch
 from torch import nn
 import vggt_quant
-from vggt_quant import machine
+from vggt_quant.runtime import memory
 from vggt_quant.checkpoint import memory_bytes
 model = nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(8)))
 vggt_quant.quantize_model(model, "pytorch_dynamic_int8")
-before = machine.resident_bytes()
+before = memory.resident_bytes()
 assert memory_bytes(model) == 8 * (2048 * 2048 + 16 + 4 * 2048)
-grown = machine.resident_bytes() - before
+grown = memory.resident_bytes() - before
 assert grown < 2 * 2048 * 2048, grown
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -133,7 +133,7 @@ def test_other_weights_in_the_package_are_another_model_for_the_workflow(tmp_pat
     """In a copy of the package, since the weights have no file that a setting names."""
     copy = tmp_path / "vggt_quant"
     shutil.copytree(str(files("vggt_quant")), copy, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "from vggt_quant import keys; print(keys.stage_codes({}, 'cpu')['model'])"
+    code = "from vggt_quant.runtime import cache_keys; print(cache_keys.stage_codes({}, 'cpu')['model'])"
 
     def key():
         run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -29,7 +29,7 @@ from vggt_quant.model.layers import Block
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import formats, quantize
 from vggt_quant.quantization.policy import Policy, select
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import machine, provenance
 from vggt_quant.variants import load_variants
 
 TOKENS = 930
@@ -218,7 +218,7 @@ def main() -> None:
     with torch.inference_mode():
         results = measure(args.samples, args.patience)
     environment = {
-        "date": machine.now(), "commit": machine.commit(), "cpu": machine.cpu_name(), "cores": os.cpu_count(),
+        "date": provenance.now(), "commit": provenance.commit(), "cpu": machine.cpu_name(), "cores": os.cpu_count(),
         "threads": args.threads, "torch": torch.__version__, "load_before": load_before,
         "load_after": os.getloadavg()[0], "kernel": formats.layer("w8a8").kernel(torch.device("cpu")),
         "quantize_dynamic_engine": torch.backends.quantized.engine,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.benchmark.operations import Work
-from vggt_quant.benchmark.timing import MEMORY_KINDS, Repeats, interquartile_range, peak_memory_bytes, time_forward
+from vggt_quant.benchmark.timing import MEMORY_KINDS, Repeats, interquartile_range, time_forward
 from vggt_quant.data.random_photos import scene_name
 from vggt_quant.evaluation.reference import load_outputs
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
@@ -29,9 +29,9 @@ from vggt_quant.results.decibels import sqnr_db
 from vggt_quant.results.intervals import median_interval
 from vggt_quant.results.schema import ImagesResult, QuantizeResult, ReferenceResult
 from vggt_quant.results.speed_schema import OutputSqnr, SizeResult, SweepResult
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import gpus, machine, memory
 from vggt_quant.runtime.jobs import describe_error
-from vggt_quant.runtime.provenance import provenance
+from vggt_quant.runtime.provenance import kernel_libraries, provenance
 from vggt_quant.runtime.tensor_file import read_tensors
 from vggt_quant.variants import DEFAULT, Run
 
@@ -107,7 +107,7 @@ def measure_sweep(
         device_memory_bytes=device_memory,
         sizes=[_with_work(size, work) for size in sizes],
         filled=[_with_work(size, work) for size in _fill(engine, photos_N3HW, sizes, memories)],
-        libraries=machine.kernel_libraries(),
+        libraries=kernel_libraries(),
         note=moved_note(place, device),
         provenance=provenance(place),
     )
@@ -115,12 +115,12 @@ def measure_sweep(
 
 def _load(packed: QuantizeResult, place: str, run: Run) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
-    machine.keep_freed_memory()
+    memory.keep_freed_memory()
     _forget_peak(place)
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)
     engine.synchronize()
-    return engine, time.perf_counter() - started, peak_memory_bytes(place)
+    return engine, time.perf_counter() - started, memory.peak_memory_bytes(place)
 
 
 def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repeats: Repeats) -> list[SizeResult]:
@@ -139,18 +139,18 @@ def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repea
 def _fill(engine: Engine, photos_N3HW: Tensor, sizes: list[SizeResult], memories_gib: list[int]) -> list[SizeResult]:
     """Run, once, the numbers of images that should just fit into a memory; a miss is corrected by what it showed."""
     filled: list[SizeResult] = []
-    for memory in memories_gib:
+    for gib in memories_gib:
         for _ in range(FILL_TRIES):
             known = [*sizes, *filled]
-            fits, time_ms = growth.capacity(memory, known), growth.of_latency(known)
-            number = math.ceil((fits.num_images or 0) * (FEWER if filled and _missed(filled[-1], memory) else 1))
+            fits, time_ms = growth.capacity(gib, known), growth.of_latency(known)
+            number = math.ceil((fits.num_images or 0) * (FEWER if filled and _missed(filled[-1], gib) else 1))
             if fits.how == "measured" or not number or growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
                 break
             times = math.ceil(number / len(photos_N3HW))
-            with _held_to(memory, engine.device):
+            with _held_to(gib, engine.device):
                 size = _measure_size(engine, photos_N3HW.repeat(times, 1, 1, 1)[:number], ONCE, None)
-            filled.append(replace(size, tried_gib=memory))
-            log.info("%d images in %d GiB: %s", number, memory, size.reason or f"{size.peak_memory_bytes} bytes")
+            filled.append(replace(size, tried_gib=gib))
+            log.info("%d images in %d GiB: %s", number, gib, size.reason or f"{size.peak_memory_bytes} bytes")
     return filled
 
 
@@ -195,11 +195,11 @@ def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference:
     started = time.perf_counter()
     engine.run(images_N3HW)
     engine.synchronize()
-    first_pass_seconds, first_peak = time.perf_counter() - started, peak_memory_bytes(place)
+    first_pass_seconds, first_peak = time.perf_counter() - started, memory.peak_memory_bytes(place)
     _forget_peak(place)
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
-    gpu = machine.gpu_state() if place == "cuda" else {}
-    steady_peak = peak_memory_bytes(place)
+    gpu = gpus.gpu_state() if place == "cuda" else {}
+    steady_peak = memory.peak_memory_bytes(place)
     low, high = median_interval(latencies_ms) or (None, None)
     return SizeResult(
         num_images=len(photos_N3HW),
@@ -243,7 +243,7 @@ def _forget_peak(place: str) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     else:
-        machine.forget_peak_resident()
+        memory.forget_peak_resident()
 
 
 def _device_memory_bytes(place: str) -> int:

@@ -17,7 +17,7 @@ import torch
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.quantization.checkpoint import memory_bytes
 from vggt_quant.results.schema import ImagesResult, QuantizeResult, SpeedResult
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import machine, memory
 from vggt_quant.runtime.progress import track
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import read_tensors
@@ -52,9 +52,9 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos.
     """
-    machine.keep_freed_memory()
+    memory.keep_freed_memory()
     place = run_device(packed.checkpoint, device)
-    resident_before = machine.resident_bytes()
+    resident_before = memory.resident_bytes()
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)
     engine.synchronize()
@@ -77,18 +77,13 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         load_seconds=load_seconds,
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
-        peak_memory_bytes=peak_memory_bytes(place),
+        peak_memory_bytes=memory.peak_memory_bytes(place),
         peak_memory_kind=MEMORY_KINDS[place],
         resident_before_bytes=resident_before,
         other_processor_share=other_share,
         note="; ".join(_notes(place, device, other_share)) or None,
         provenance=provenance(place),
     )
-
-
-def peak_memory_bytes(place: str) -> int:
-    """The peak so far, of the kind in `MEMORY_KINDS`."""
-    return torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
 
 
 def _notes(place: str, device: str, other_share: float) -> list[str]:

@@ -1,6 +1,5 @@
 """`vggt-quant compare`: the whole workflow in one command, from a folder of photos to the report."""
 
-import contextlib
 import functools
 import importlib.util
 import operator
@@ -9,14 +8,13 @@ import platform
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from vggt_quant.results import typed_json
-from vggt_quant.runtime import jobs, machine
+from vggt_quant.results.files import write_text
+from vggt_quant.runtime import jobs, locks, machine
 from vggt_quant.runtime.gpus import visible_gpus
 from vggt_quant.variants import load_variants, packaged
 
@@ -52,12 +50,12 @@ def command(args: Namespace) -> int:
     if not profile.is_remote:  # else the workflow asks for one that the cluster has
         machine.resolve_device(args.device)
     settings = configuration(args)
-    with sole_run(out):
+    with locks.sole_run(out):
         # The results there are not made by the settings of a dry run.
         config = out / (".dry-run.yaml" if args.dry_run else "config.yaml")
         if not args.dry_run:
             expect_same_comparison(settings, out)
-        typed_json.write_text(yaml.safe_dump(settings, sort_keys=False), config)
+        write_text(yaml.safe_dump(settings, sort_keys=False), config)
         words = snakemake(config, out, profile)
         remove_stale_lock(words, out)
         code = jobs.run_child([*words, *(["--dry-run"] if args.dry_run else [])])
@@ -213,26 +211,6 @@ def snakemake(config: Path, folder: Path, profile: Profile) -> list[str]:
     ]
 
 
-@contextlib.contextmanager
-def sole_run(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this run, by a lock that Snakemake inherits and that ends with the last of both.
-
-    Raises:
-        ValueError: Another run is at work there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(_lock(folder), "a", encoding="utf-8") as file:
-        try:
-            is_locked = machine.try_lock(file)
-        except BlockingIOError as error:
-            cure = "wait for its end, or choose another --output-dir"
-            raise ValueError(f"Another comparison is at work in {folder}: {cure}.") from error
-        if not is_locked:
-            print(f"The disk of {folder} knows no locks: see that no other run works there.", file=sys.stderr)
-        os.set_inheritable(file.fileno(), True)
-        yield
-
-
 def remove_stale_lock(words: list[str], folder: Path) -> None:
     """Remove the lock that a killed Snakemake left behind, and note whose run the next one would be.
 
@@ -242,19 +220,15 @@ def remove_stale_lock(words: list[str], folder: Path) -> None:
     Raises:
         ValueError: The lock is another machine's.
     """
-    owner = _lock(folder).read_text(encoding="utf-8").strip()
-    locks = folder / ".snakemake" / "locks"
-    if locks.is_dir() and any(locks.iterdir()):
+    owner = locks.lock_of(folder).read_text(encoding="utf-8").strip()
+    left = folder / ".snakemake" / "locks"
+    if left.is_dir() and any(left.iterdir()):
         if owner != platform.node():
-            cure = f"if it has ended, delete {locks} and run again"
+            cure = f"if it has ended, delete {left} and run again"
             raise ValueError(f"A run on {owner or 'an unknown machine'} left {folder} locked: {cure}.")
         subprocess.run([*words, "--unlock"], capture_output=True)
         print("The last run was killed; this one goes on from where it was.", file=sys.stderr)
-    _lock(folder).write_text(platform.node() + "\n", encoding="utf-8")
-
-
-def _lock(folder: Path) -> Path:
-    return folder / ".vggt-quant.lock"
+    locks.lock_of(folder).write_text(platform.node() + "\n", encoding="utf-8")
 
 
 def _absolute(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vggt_quant.cli import flags
 from vggt_quant.results import schema
-from vggt_quant.runtime import jobs, machine
+from vggt_quant.runtime import jobs, machine, memory
 from vggt_quant.variants import find_variant
 
 STAGES = ("images", "calibration", "model", "reference", "quantize", "accuracy", "speed")
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 the user's mistake, 1 any other failure, 128 + signal."""
     words = [hyphenated(word) for word in (sys.argv[1:] if argv is None else argv)]
     args = flags.parser().parse_args(words)
-    machine.let_segments_grow()
+    memory.let_segments_grow()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").propagate = False  # It prints by itself.
@@ -55,7 +55,7 @@ def _work(args: Namespace) -> int:
     def action() -> None:
         stages = _module("stages")
         # Not around the import: OpenBLAS waits for ever for memory that it does not get when it is loaded.
-        with machine.memory_limit(limit_mb):
+        with memory.memory_limit(limit_mb):
             result = getattr(stages, args.command)(args)
         _write(result, args)
 

@@ -17,7 +17,7 @@ from vggt_quant.cli import speed_flags
 from vggt_quant.report import speed_folder, speed_report
 from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, write
 from vggt_quant.results.speed_schema import SweepResult
-from vggt_quant.runtime import cache_keys, jobs, machine
+from vggt_quant.runtime import cache_keys, jobs, locks, machine, provenance
 from vggt_quant.runtime.fingerprint import digest, own_sources
 from vggt_quant.variants import Variant, load_variants
 
@@ -65,7 +65,7 @@ def command(args: Namespace) -> int:
         return 0
     plan = make_plan(args)
     try:
-        with speed_folder.sole_run(plan.folder):
+        with locks.sole_run(plan.folder):
             code = _run(plan)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
@@ -139,7 +139,7 @@ def _measure_missing(plan: Plan, wanted: dict[str, str]) -> int:
     if not todo:
         log.info("All %d variants are measured.", len(wanted))
         return 0
-    started = machine.now()
+    started = provenance.now()
     first = [BASELINE] if BASELINE in wanted else []
     code = _make_reference(plan)
     for name in dict.fromkeys([*first, *todo]):
@@ -191,7 +191,7 @@ def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
         raise ValueError(f"Variant {variant.name}: {error}") from error
     code += [own_sources("benchmark.sweep", "benchmark.operations", "data.random_photos")]
     asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
-    place = [plan.device, machine.device_name(plan.device), machine.torch_version(), machine.kernel_libraries()]
+    place = [plan.device, machine.device_name(plan.device), provenance.torch_version(), provenance.kernel_libraries()]
     return digest([code, asked, place, model.weights_sha256, model.config])
 
 

@@ -14,7 +14,7 @@ from vggt_quant.quantization import checkpoint, methods, quantize
 from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.results.schema import KeptLayer, ModelResult, QuantizeResult, finite
 from vggt_quant.results.typed_json import build
-from vggt_quant.runtime import cache_keys, machine
+from vggt_quant.runtime import cache_keys, memory
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import tensor_bytes
 from vggt_quant.variants import Variant
@@ -99,7 +99,7 @@ def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, 
         weight_sqnr_db_median=finite(statistics.median(done.sqnr_db.values())) if done.sqnr_db else None,
         weight_sqnr_db_min=finite(min(done.sqnr_db.values())) if done.sqnr_db else None,
         seconds=done.seconds,
-        peak_memory_bytes=_peak_memory_bytes(place),
+        peak_memory_bytes=memory.peak_memory_bytes(place),
         provenance=provenance(place),
     )
 
@@ -113,10 +113,6 @@ def _count_formats(layers: dict[str, Any], num_kept: int) -> dict[str, int]:
 def _kept(vggt: nn.Module, name: str, reason: str) -> KeptLayer:
     size = sum(parameter.numel() for parameter in vggt.get_submodule(name).parameters())
     return KeptLayer(name=name, reason=reason, num_parameters=size)
-
-
-def _peak_memory_bytes(place: str) -> int:
-    return torch.cuda.max_memory_allocated() if place == "cuda" else machine.peak_resident_bytes()
 
 
 def _is_weight_of(tensor: str, layers: set[str]) -> bool:

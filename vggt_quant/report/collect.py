@@ -18,6 +18,7 @@ from vggt_quant.report.estimates import with_estimates
 from vggt_quant.report.figures import comparison_plots
 from vggt_quant.report.recommendation import recommendation
 from vggt_quant.report.rows import BF16_VARIANT, REFERENCE_VARIANT, checkpoint_bytes, find_variant, speedup
+from vggt_quant.results.files import write_text
 from vggt_quant.results.schema import (
     AccuracyResult,
     ComparisonReport,
@@ -33,7 +34,7 @@ from vggt_quant.results.schema import (
     read,
     write,
 )
-from vggt_quant.results.typed_json import json_schema, write_text
+from vggt_quant.results.typed_json import json_schema
 
 SHARED_STAGES = {
     "model": ModelResult,

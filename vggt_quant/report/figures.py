@@ -38,8 +38,8 @@ from vggt_quant.report.rows import (
     speed_kind,
     truth_scenes,
 )
+from vggt_quant.results.files import write_bytes
 from vggt_quant.results.schema import ComparisonReport, ImagesResult, MethodRow
-from vggt_quant.results.typed_json import write_bytes
 
 DPI = 200
 LOG_SPAN = 10

@@ -16,9 +16,9 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFo
 
 from vggt_quant.report.bars import INK, printable
 from vggt_quant.report.rows import format_number
+from vggt_quant.results.files import write_bytes
 from vggt_quant.results.growth import GIB, at
 from vggt_quant.results.speed_schema import Cell, Growth, SpeedRow, SpeedTable
-from vggt_quant.results.typed_json import write_bytes
 
 DPI = 160
 COLORS = ("#222222", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#6A3D9A")

@@ -1,13 +1,10 @@
 """The output folder of a speed table: one command at a time, of one model, and nothing that was measured is lost."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from vggt_quant.results.schema import ModelResult, read
 from vggt_quant.results.speed_schema import SweepResult
-from vggt_quant.runtime import machine
 
 
 def sweep_path(folder: Path, variant: str) -> Path:
@@ -26,29 +23,6 @@ def find(path: Path) -> SweepResult | None:
         return read(SweepResult, path)
     except (FileNotFoundError, ValueError):
         return None
-
-
-@contextlib.contextmanager
-def sole_run(folder: Path) -> Iterator[None]:
-    """Hold the folder, by a lock that the jobs inherit: jobs that outlive a killed command still have it.
-
-    Raises:
-        ValueError: Another run is at work there, or it cannot be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "a", encoding="utf-8") as file:
-            try:
-                machine.try_lock(file)
-            except BlockingIOError as error:
-                cure = "wait for its end, or give another --output-dir"
-                raise ValueError(f"Another run, or a job of a killed one, is at work in {folder}: {cure}.") from error
-            os.set_inheritable(file.fileno(), True)
-            yield
-    except OSError as error:
-        where = error.filename or folder
-        cure = f"see that --output-dir {folder} can be written to and has room, then give the same command again"
-        raise ValueError(f"{where}: {error.strerror}; {cure}.") from error
 
 
 def expect_same_table(folder: Path, model: ModelResult, image_size: tuple[int, int]) -> None:

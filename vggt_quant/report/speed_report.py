@@ -5,10 +5,10 @@ from pathlib import Path
 from vggt_quant.report import roofline, speed_figures, speed_summary
 from vggt_quant.report.speed_folder import baseline_path, find, sweep_path
 from vggt_quant.results import growth
+from vggt_quant.results.files import write_text
 from vggt_quant.results.schema import Error, ModelResult, read, write
 from vggt_quant.results.speed_schema import Cell, SizeResult, SpeedRow, SpeedTable, SweepResult
-from vggt_quant.results.typed_json import write_text
-from vggt_quant.runtime.machine import now
+from vggt_quant.runtime.provenance import now
 
 MEMORIES_GIB = (8, 16, 24, 80)
 """Memories of GPUs that people have."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vggt_quant.results.files import write_text
 from vggt_quant.results.scene_schema import OutputInfo, SceneAccuracy, SceneImages, SceneReference
-from vggt_quant.results.typed_json import build, write_text
+from vggt_quant.results.typed_json import build
 
 SCHEMA_VERSION = 2
 Result = typing.TypeVar("Result")

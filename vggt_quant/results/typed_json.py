@@ -2,32 +2,9 @@
 
 import dataclasses
 import math
-import os
-import tempfile
 import types
 import typing
-from pathlib import Path
 from typing import Any, Literal
-
-
-def write_text(text: str, path: Path | str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
-    write_bytes(text.encode("utf-8"), path)
-
-
-def write_bytes(content: bytes, path: Path | str) -> None:
-    """Write a file under a temporary name in the same folder, then rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def build(annotation: Any, data: Any, where: str = "") -> Any:

@@ -14,7 +14,7 @@ from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import gpus, machine, provenance
 from vggt_quant.runtime.fingerprint import PACKAGE, digest, own_sources, sources
 from vggt_quant.variants import Variant, load_variants
 
@@ -59,18 +59,18 @@ def reference_code() -> str:
 
 def checkpoint_key(variant: Variant, model: list, device: str) -> str:
     """Name of a cached checkpoint; `model` is the hash of the weights and the config that gives them their meaning."""
-    return digest([quantize_code(variant), model, machine.torch_version(), device])[:24]
+    return digest([quantize_code(variant), model, provenance.torch_version(), device])[:24]
 
 
 def reference_key(model: list, images: list, device: str) -> str:
     """Name of the cached fp32 outputs; `images` is the hash of the tensor's values, and its shape."""
-    return digest([reference_code(), model, images, machine.torch_version(), device])[:24]
+    return digest([reference_code(), model, images, provenance.torch_version(), device])[:24]
 
 
 def stage_codes(variants: dict[str, Variant], device: str) -> dict:
     """All that the workflow hands its rules as parameters, so that Snakemake sees what changed."""
-    environment = {"torch": machine.torch_version(), "device": device}
-    kernels = machine.kernel_libraries()
+    environment = {"torch": provenance.torch_version(), "device": device}
+    kernels = provenance.kernel_libraries()
     comparison = {**environment, **_versions("numpy", "scikit-image", "scipy"), "kernels": kernels}
     here = {**environment, "device_name": _kind_of(device), "kernels": kernels}
     return {
@@ -93,7 +93,7 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
 
 def _kind_of(device: str) -> str | None:
     """Which processor or GPU this machine has; None where the GPU is another machine's."""
-    return None if device == "cuda" and not machine.gpu_names() else machine.device_name(device)
+    return None if device == "cuda" and not gpus.gpu_names() else machine.device_name(device)
 
 
 def _expect_file(variant: Variant, kind: str, name: object) -> None:

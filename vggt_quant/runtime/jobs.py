@@ -17,7 +17,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from vggt_quant.results.schema import Error, Status, read, write
-from vggt_quant.runtime import gpus, machine
+from vggt_quant.runtime import gpus, memory
+from vggt_quant.runtime.provenance import now
 
 WORKER = "VGGT_QUANT_WORKER"
 """Set in the environment of a worker, so that it does the work instead of starting another worker."""
@@ -115,7 +116,7 @@ def work(
 
 def describe_error(stage: str, exception: Exception, *, limit_mb: int | None = None) -> Error:
     """What happened in one sentence, and the whole traceback."""
-    kind, code, message = _judge(exception, is_limited=bool(limit_mb) or machine.has_memory_limit())
+    kind, code, message = _judge(exception, is_limited=bool(limit_mb) or memory.has_memory_limit())
     if kind == "out_of_memory" and limit_mb:
         message = f"needs more memory than its limit of {limit_mb} MB ({message})"
     trace = "".join(traceback.format_exception(exception))
@@ -171,6 +172,6 @@ def _write_status(stage: str, variant: str | None, path: Path, error: Error | No
         error=error,
         seconds=seconds,
         command=["vggt-quant", *sys.argv[1:]],
-        created=machine.now(),
+        created=now(),
     )
     write(status, path)

@@ -1,32 +1,64 @@
-"""Where and with what a figure was measured; written into every result."""
+"""Where and with what a figure was measured; written into every result. Torch is imported by `provenance` alone."""
 
+import datetime
 import importlib.metadata
+import os
 import platform
 import subprocess
-
-import torch
+from pathlib import Path
 
 from vggt_quant.results.schema import Provenance
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import gpus, machine
+
+KERNEL_LIBRARIES = ("triton", "flash-attn-4", "torchao", "bitsandbytes", "humming-kernels", "sageattention")
 
 
 def provenance(device: str) -> Provenance:
     """Everything a reader needs to judge or repeat a figure that was measured on `device` in this process."""
-    capability = driver = None
-    if device == "cuda":
-        capability = ".".join(str(part) for part in torch.cuda.get_device_capability())
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
+    import torch
+
+    is_gpu = device == "cuda"
     return Provenance(
         package_version=importlib.metadata.version("vggt-quant"),
-        commit=machine.commit(),
+        commit=commit(),
         python=platform.python_version(),
         torch=torch.__version__,
         device=device,
-        device_name=torch.cuda.get_device_name() if device == "cuda" else machine.cpu_name(),
-        device_capability=capability,
-        cuda=torch.version.cuda if device == "cuda" else None,
-        driver=driver,
+        device_name=torch.cuda.get_device_name() if is_gpu else machine.cpu_name(),
+        device_capability=".".join(map(str, torch.cuda.get_device_capability())) if is_gpu else None,
+        cuda=torch.version.cuda if is_gpu else None,
+        driver=gpus.driver_version() if is_gpu else None,
         cpu_threads=torch.get_num_threads(),
-        created=machine.now(),
+        created=now(),
     )
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def commit() -> str | None:
+    """Commit of the sources that run: VGGT_QUANT_COMMIT where an image or archive sets it, else the checkout's.
+
+    `-dirty` is appended if files changed; None where nobody knows.
+    """
+    folder = Path(__file__).parents[2]
+    if "VGGT_QUANT_COMMIT" in os.environ or not (folder / ".git").exists():
+        return os.environ.get("VGGT_QUANT_COMMIT")
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def torch_version() -> str:
+    """Version of the installed torch, without importing it."""
+    return importlib.metadata.version("torch")
+
+
+def kernel_libraries() -> dict[str, str]:
+    """Versions of the installed libraries that bring kernels along, without importing them."""
+    installed = {name for name in KERNEL_LIBRARIES if any(importlib.metadata.distributions(name=name))}
+    return {name: importlib.metadata.version(name) for name in sorted(installed)}

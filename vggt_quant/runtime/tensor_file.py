@@ -10,8 +10,6 @@ several, because safetensors writes entries in random order and equal content sh
 """
 
 import json
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from vggt_quant.results.files import whole
 
 ENTRY = "vggt_quant"
 CHECKSUMS = ("crc32", "manifest_crc32")
@@ -30,7 +30,7 @@ class TensorFileError(ValueError):
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path | str, manifest: dict[str, Any] | None = None) -> None:
-    """Write under a temporary name in the same folder, flush it to the disk, then rename.
+    """Write a file whole or not at all.
 
     Args:
         tensors: Contiguous, on the CPU, no two of them in the same memory.
@@ -44,18 +44,11 @@ def write_tensors(tensors: dict[str, Tensor], path: Path | str, manifest: dict[s
     assert not set(CHECKSUMS) & set(manifest)
     manifest = {**manifest, "crc32": {name: _crc32(tensor) for name, tensor in tensors.items()}}
     entry = json.dumps({**manifest, "manifest_crc32": _manifest_crc32(manifest)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        save_file(tensors, temporary, metadata={ENTRY: entry})
-        os.fsync(handle)  # or the name could outlive a crash of the machine and the bytes not
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            save_file(tensors, temporary, metadata={ENTRY: entry})
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}; is the disk full?") from error
-    finally:
-        os.close(handle)
-        Path(temporary).unlink(missing_ok=True)
 
 
 def has_manifest(path: Path | str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt_quant.data.fetch.download import FetchError
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import locks
 
 MANIFEST = "fetched.json"
 
@@ -52,9 +52,9 @@ def workplace(folder: Path) -> Iterator[Path]:
     """
     work = folder.with_name(f"{folder.name}.incomplete")
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            machine.try_lock(lock)
+            stack.enter_context(locks.hold(work / "lock"))
         except BlockingIOError as error:
             raise FetchError(f"Another process is filling {work}; wait until it has ended.") from error
         yield work
