@@ -16,8 +16,8 @@ from torch import nn
 
 from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization import formats, methods
-from vggt_quant.quantization.formats._library import Library
 from vggt_quant.quantization import grid as grids
+from vggt_quant.quantization.formats._library import Library
 from vggt_quant.results import decibels
 
 SHAPES = [(16, 16), (9, 17), (192, 1000), (64, 128), (33, 130)]

@@ -65,7 +65,9 @@ assert memory.peak_resident_bytes() >= now + len(block)
 )
 def test_every_command_lets_the_segments_of_the_gpus_allocator_grow_unless_it_is_set_up(given, expected):
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-    code = f"import os; from vggt_quant.cli import main as cli; cli.main(['speed']); print(*map(os.environ.get, {names}))"
+    code = (
+        f"import os; from vggt_quant.cli import main as cli; cli.main(['speed']); print(*map(os.environ.get, {names}))"
+    )
     clean = {name: value for name, value in os.environ.items() if name not in names}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given)
     assert run.stdout.splitlines()[-1] == expected, run.stderr
