@@ -50,7 +50,7 @@ def room(path):
 
 
 def imported(path):
-    """Modules of this package that a file imports, as names below the package: `data.scenes.truth`."""
+    """Modules of this package that a file imports, as names below the package: `data.truth.frames`."""
     here = list(path.relative_to(ROOT).with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

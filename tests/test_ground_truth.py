@@ -7,7 +7,8 @@ import torch
 from small_run import write_known_scenes
 
 from vggt_quant.data.geometry import cameras_to_pose, unproject_depth
-from vggt_quant.data.scenes import load_scene, store_truth
+from vggt_quant.data.scene import load_scene
+from vggt_quant.data.truth.frames import store_truth
 from vggt_quant.evaluation.ground_truth import judge
 
 SIZE = (84, 112)

@@ -8,7 +8,8 @@ from PIL import Image
 from small_run import known_scenes, nano_with, photos, write_known_scenes
 
 from vggt_quant.data.prepare import describe_scenes, prepare_calibration, prepare_images, prepare_model
-from vggt_quant.data.scenes import load_scene, restore_truth, store_truth
+from vggt_quant.data.scene import load_scene
+from vggt_quant.data.truth.frames import restore_truth, store_truth
 from vggt_quant.runtime.tensor_file import TensorFileError, read_tensors
 
 

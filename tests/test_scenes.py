@@ -11,7 +11,8 @@ from test_images import write_photo
 from test_scenes_seven_scenes import write_frame
 
 from vggt_quant.data.images import load_images
-from vggt_quant.data.scenes import Truth, find_scenes, load_scene, restore_truth, store_truth
+from vggt_quant.data.scene import find_scenes, load_scene
+from vggt_quant.data.truth.frames import Truth, restore_truth, store_truth
 from vggt_quant.runtime.tensor_file import read_tensors, write_tensors
 
 

@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 import torch
 
-from vggt_quant.data.scenes.camera_models import MODELS, project
+from vggt_quant.data.truth.camera_models import MODELS, project
 
 FISHEYE = [0.21047, 0.21102, -0.158023, 0.406856]
 PARAMS = {

@@ -10,7 +10,7 @@ import pytest
 from eth3d_scene import write_scene
 from PIL import Image
 
-from vggt_quant.data.scenes import load_scene
+from vggt_quant.data.scene import load_scene
 
 SMALL = {"size": (56, 42), "pinhole": (30.0, 30.0, 28.5, 21.5)}
 CAMERAS, IMAGES = "dslr_calibration_undistorted/cameras.txt", "dslr_calibration_undistorted/images.txt"

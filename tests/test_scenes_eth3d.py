@@ -26,7 +26,7 @@ from torch import Tensor
 
 from vggt_quant.data.geometry import unproject_depth
 from vggt_quant.data.images import load_images
-from vggt_quant.data.scenes import Scene, load_scene
+from vggt_quant.data.scene import Scene, load_scene
 
 SIZE = 168
 

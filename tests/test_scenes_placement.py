@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vggt_quant.data.images import load_images, measure
-from vggt_quant.data.scenes.placement import Placement, place_photos
+from vggt_quant.data.truth.placement import Placement, place_photos
 
 FOCAL, CENTER = (210.0, 190.0), (70.0, 55.0)
 SIDES = st.integers(30, 200)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vggt_quant.data.geometry import invert_rigid, unproject_depth
-from vggt_quant.data.scenes import load_scene
+from vggt_quant.data.scene import load_scene
 
 REAL = Path(__file__).parents[2] / "shared" / "photos" / "7scenes"
 SIZE = 168
@@ -35,7 +35,7 @@ def write_frame(folder: Path, index: int, *, scale: float = 1.0, size: tuple[int
 
 def test_a_sequence_without_a_camera_file_has_the_documented_one(tmp_path: Path) -> None:
     scene = load_scene(write_frame(tmp_path / "seq-01", 0), size=SIZE)
-    assert (scene.name, scene.kind, scene.skipped, scene.truth.unit) == ("seq-01", "7scenes", (), "metre")
+    assert (scene.name, scene.kind, scene.skipped, scene.truth.unit) == ("seq-01", "seven_scenes", (), "metre")
     height, width = scene.images.shape[-2:]
     assert (height, width) == (126, 168)
     expected = [[585 * 168 / 640, 0, 320.5 * 168 / 640 - 0.5], [0, 585 * 126 / 480, 240.5 * 126 / 480 - 0.5], [0, 0, 1]]
@@ -125,7 +125,7 @@ def test_photos_of_another_size_need_a_camera_file(tmp_path: Path) -> None:
 def test_real_frames_agree_on_the_depth_of_the_points_that_they_share() -> None:
     scene = load_scene(REAL, size=SIZE)
     truth = scene.truth
-    assert (len(scene.paths), scene.kind, scene.skipped) == (8, "7scenes", ())
+    assert (len(scene.paths), scene.kind, scene.skipped) == (8, "seven_scenes", ())
     rotations = truth.extrinsics[:, :, :3]
     torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).double().expand(8, 3, 3), rtol=0, atol=1e-12)
     points = unproject_depth(truth.depths, truth.extrinsics, truth.intrinsics)[0][truth.depths[0] > 0]

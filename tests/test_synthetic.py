@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vggt_quant.data.geometry import unproject_depth
-from vggt_quant.data.scenes import find_scenes, load_scene
+from vggt_quant.data.scene import find_scenes, load_scene
 from vggt_quant.data.synthetic import draw_scenes
 from vggt_quant.data.synthetic.raycasting import Cameras, Rooms, cast, pixel_directions, render
 from vggt_quant.data.synthetic.rooms import OBJECT_MARGIN, WALL_MARGIN, Draw, look_at, sample

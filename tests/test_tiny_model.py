@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vggt_quant
-from vggt_quant.data.scenes import load_scene
+from vggt_quant.data.scene import load_scene
 from vggt_quant.data.synthetic import draw_scenes
 from vggt_quant.evaluation.ground_truth import judge
 from vggt_quant.model import NAMED, VGGT, VGGTConfig

@@ -3,7 +3,7 @@
 `find_images` looks in this order and stops at the first place that holds a usable photo:
 
 1. the folder itself;
-2. its `dslr_images_undistorted`, then its `images/dslr_images_undistorted` (the two layouts of ETH3D);
+2. where the layouts in `scenes` have their photos, such as ETH3D's `dslr_images_undistorted`;
 3. all its subfolders, but not through links and not into names with "mask" or "depth".
 
 A photo is a file that Pillow opens by its extension, in any case, and decodes to its end. Hidden files and folders
@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vggt_quant.data import scenes
 from vggt_quant.data.photo_files import DECODING_ERRORS, decode, explain, photo_extensions, show
 
-ETH3D_FOLDERS = ("dslr_images_undistorted", "images/dslr_images_undistorted")
 NOT_PHOTO_FOLDERS = ("mask", "depth", "__macosx")
 NAMED_PER_REASON = 3
 
@@ -86,9 +86,11 @@ def _check_search(folder: Path, max_images: int | None) -> None:
 
 def _places(folder: Path) -> Iterator[tuple[str, Path, Iterable[Path]]]:
     """(how to name it, the place, its candidates), lazily, in the order of the search."""
-    for place in (folder, *(folder / name for name in ETH3D_FOLDERS)):
-        candidates = [place / name for name in _file_names(place)] if place.is_dir() else []
-        yield show(place), place, _in_order(candidates, place)
+    layouts = [scenes.get(name) for name in scenes.names()]
+    below = [folder / name for layout in layouts for name in layout.photo_folders]
+    for place in dict.fromkeys((folder, *below)):
+        if place.is_dir():
+            yield show(place), place, _in_order([place / name for name in _file_names(place)], place)
     yield "the subfolders", folder, _in_order(_files_below(folder), folder)
 
 

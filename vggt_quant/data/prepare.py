@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vggt_quant.data import synthetic
 from vggt_quant.data.find_images import FoundImages, describe
-from vggt_quant.data.scenes import Scene, Truth, find_scenes, load_scene, store_truth
+from vggt_quant.data.scene import Scene, find_scenes, load_scene
+from vggt_quant.data.truth.frames import Truth, store_truth
 from vggt_quant.model import VGGT
 from vggt_quant.model.weights.pretrained import resolve, weights_sha256
 from vggt_quant.results.scene_schema import SceneImages, SkippedImage, TruthPart
@@ -22,17 +23,17 @@ DRAWN = "drawn"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rooms:
-    """Which rooms are drawn: how many if nobody asks for another number, and from which seed on."""
+class Seeds:
+    """Which rooms are drawn: those of the seeds from `first` on, `default` of them unless a number is given."""
 
+    first: int
     default: int
-    first_seed: int
 
 
-EVALUATION_ROOMS = Rooms(default=16, first_seed=0)
-CALIBRATION_ROOMS = Rooms(default=8, first_seed=1000)
-VIEWS = 4
-"""Views of a drawn room if nobody asks for another number."""
+EVALUATION_SEEDS = Seeds(first=0, default=16)
+CALIBRATION_SEEDS = Seeds(first=1000, default=8)
+DEFAULT_VIEWS = 4
+"""Views of a drawn room unless a number is given."""
 
 
 def prepare_model(name: str) -> ModelResult:
@@ -63,18 +64,18 @@ def prepare_images(
     mode: str,
     max_images: int | None = None,
     max_scenes: int | None = None,
-    rooms: Rooms = EVALUATION_ROOMS,
+    seeds: Seeds = EVALUATION_SEEDS,
 ) -> ImagesResult:
     """Find the scenes and preprocess them once for all variants.
 
     Args:
-        folder: Photos, a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes, or "drawn".
+        folder: Photos, a scene with ground truth (a layout in `scenes`), a folder of such scenes, or "drawn".
         out: Folder for the tensors that the model will see, one file a scene, and for the rooms that are drawn.
         size: Width (and largest height) in pixels, the model's `img_size`.
         mode: "crop" or "pad", as VGGT's preprocessing.
-        max_images: Take at most so many photos of a scene; None takes all (of drawn ones, four).
-        max_scenes: Take at most so many scenes; None takes all (of drawn ones, what `rooms` says).
-        rooms: Which ones "drawn" means.
+        max_images: The most photos to take of a scene; None takes all (of a drawn one, four).
+        max_scenes: The most scenes to take; None takes all (of drawn ones, what `seeds` says).
+        seeds: Which ones "drawn" means.
 
     Raises:
         ValueError: No usable photo, or ground truth that does not fit.
@@ -82,10 +83,10 @@ def prepare_images(
     if folder == DRAWN:
         folders = synthetic.draw_scenes(
             out / DRAWN,
-            num_scenes=max_scenes or rooms.default,
-            num_views=max_images or VIEWS,
+            num_scenes=max_scenes or seeds.default,
+            num_views=max_images or DEFAULT_VIEWS,
             size=size,
-            first_seed=rooms.first_seed,
+            first_seed=seeds.first,
         )
     else:
         folders = find_scenes(folder)[:max_scenes]
@@ -100,7 +101,7 @@ def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings
     Raises:
         ValueError: As there, or a photo that is also among `images`.
     """
-    calibration = prepare_images(folder, out, rooms=CALIBRATION_ROOMS, **settings)
+    calibration = prepare_images(folder, out, seeds=CALIBRATION_SEEDS, **settings)
     compared_on = {sha256: scene for scene in images.scenes for sha256 in scene.image_sha256}
     for scene in calibration.scenes:
         for path, sha256 in zip(scene.paths, scene.image_sha256, strict=True):

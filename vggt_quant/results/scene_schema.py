@@ -22,8 +22,8 @@ class SceneImages:
     """Photos of one scene, as the model sees them, and what is known of them."""
 
     name: str
-    kind: Literal["photos", "eth3d", "7scenes"]
-    """The layout of the folder; plain photos have no ground truth."""
+    kind: str
+    """The layout of the folder, as the files in `data/scenes` name them; `photos` are without ground truth."""
     folder: str
     paths: list[str]
     skipped: list[SkippedImage]

@@ -78,7 +78,7 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict:
         "model": digest([own_sources("data.prepare"), sources("model.weights.pretrained"), _bundled_weights()]),
         "images": digest(
             [
-                sources("data.scenes", "data.synthetic"),
+                sources("data.scene", *_files("data.scenes"), "data.synthetic"),
                 own_sources("data.prepare", "runtime.tensor_file"),
                 _versions("numpy", "pillow"),
             ]
@@ -106,6 +106,11 @@ def _bundled_weights() -> list[str]:
     """What the small model in the package holds, which no setting of a run names as a file."""
     files = sorted((PACKAGE / "model" / "tiny").glob("*.safetensors"))
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+def _files(folder: str) -> list[str]:
+    """The modules of a folder whose files are found by their names."""
+    return [f"{folder}.{path.stem}" for path in sorted(PACKAGE.joinpath(*folder.split(".")).glob("[!_]*.py"))]
 
 
 def _versions(*distributions: str) -> dict[str, str]:

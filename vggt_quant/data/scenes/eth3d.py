@@ -27,20 +27,28 @@ import torch
 from torch import Tensor
 
 from vggt_quant.data.geometry import invert_rigid, rotation_angle
-from vggt_quant.data.scenes.camera_models import pinhole_part, project
-from vggt_quant.data.scenes.colmap_text import Camera, View, read_calibration
-from vggt_quant.data.scenes.placement import Placement
-from vggt_quant.data.scenes.sampling import read_channel, read_raw_depth, sample_nearest
-from vggt_quant.data.scenes.truth import Frame, Truth, stack_frames
+from vggt_quant.data.scenes import Layout
+from vggt_quant.data.truth.camera_models import pinhole_part, project
+from vggt_quant.data.truth.colmap_text import Camera, View, read_calibration
+from vggt_quant.data.truth.frames import Frame, Truth, stack_frames
+from vggt_quant.data.truth.placement import Placement
+from vggt_quant.data.truth.sampling import read_channel, read_raw_depth, sample_nearest
 
 logger = logging.getLogger(__name__)
 
+PHOTO_FOLDERS = ("dslr_images_undistorted", "images/dslr_images_undistorted")
+"""As the archive of the undistorted photos unpacks by itself, and together with the others."""
 UNDISTORTED, AS_TAKEN = "dslr_images_undistorted", "dslr_images"
 CALIBRATIONS = {UNDISTORTED: "dslr_calibration_undistorted", AS_TAKEN: "dslr_calibration_jpg"}
 DEPTHS, MASKS = "ground_truth_depth", "masks_for_images"
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE")
 POSE_TOLERANCE = 5e-3
 """Metres and radians between the two poses of a photo, which differ by the files' rounding to six digits."""
+
+
+def detect(folder: Path) -> bool:
+    """Whether a folder holds undistorted photos where ETH3D has them."""
+    return any((folder / name).is_dir() for name in PHOTO_FOLDERS)
 
 
 def read_truth(folder: Path, paths: Sequence[Path], placements: Sequence[Placement]) -> Truth | None:
@@ -131,3 +139,6 @@ def _check_same_pose(view: View, taken: View) -> None:
             f"{view.where} and {taken.where}: two poses of one photo are {distance:.3g} m and {angle:.3g} rad apart; "
             "take both calibrations from the same release of the data set."
         )
+
+
+LAYOUT = Layout(detect=detect, read_truth=read_truth, photo_folders=PHOTO_FOLDERS)

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from vggt_quant.data.geometry import invert_rigid
-from vggt_quant.data.scenes.placement import Placement
-from vggt_quant.data.scenes.sampling import read_channel, sample_nearest
-from vggt_quant.data.scenes.text import parse_numbers, read_lines
-from vggt_quant.data.scenes.truth import Frame, Truth, stack_frames
+from vggt_quant.data.scenes import Layout
+from vggt_quant.data.truth.frames import Frame, Truth, stack_frames
+from vggt_quant.data.truth.placement import Placement
+from vggt_quant.data.truth.sampling import read_channel, sample_nearest
+from vggt_quant.data.truth.text import parse_numbers, read_lines
 
 COLOR_FRAMES = "frame-*.color.*"
 DEPTH_FRAMES = "frame-*.depth.png"
@@ -34,6 +35,11 @@ MILLIMETRES = 1000
 UNKNOWN = 65535
 SCALE_TOLERANCE = 0.01
 """How far the stretch of a rounded rotation may be from 1."""
+
+
+def detect(folder: Path) -> bool:
+    """Whether a folder holds frames."""
+    return any(folder.glob(COLOR_FRAMES))
 
 
 def read_truth(folder: Path, paths: Sequence[Path], placements: Sequence[Placement]) -> Truth:
@@ -108,3 +114,6 @@ def _read_matrix(path: Path, size: int) -> Tensor:
             f"{path}, line {len(rows)}: the matrix has {size} rows, not {len(rows)}; unpack the data set again."
         )
     return torch.tensor(rows, dtype=torch.float64)
+
+
+LAYOUT = Layout(detect=detect, read_truth=read_truth, not_photos=(DEPTH_FRAMES,))

@@ -1,4 +1,7 @@
-"""Scenes: which layout a folder has, its photos, and what is known of them."""
+"""A folder becomes a scene: photos as the model sees them, and the ground truth of the same pixels.
+
+Which layouts of folders have ground truth, and how it is read, is said in `scenes`, a file each.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vggt_quant.data.find_images import ETH3D_FOLDERS, FoundImages, find_images
+from vggt_quant.data import scenes
+from vggt_quant.data.find_images import FoundImages, find_images
 from vggt_quant.data.images import load_images
 from vggt_quant.data.photo_files import photo_extensions
-from vggt_quant.data.scenes import eth3d, seven_scenes
-from vggt_quant.data.scenes.placement import place_photos
-from vggt_quant.data.scenes.truth import Truth
+from vggt_quant.data.truth.frames import Truth
+from vggt_quant.data.truth.placement import place_photos
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Scene:
         paths: the photos, in order.
         skipped: (path, reason) of the files that are named like photos and are not usable.
         folder: where the photos lie.
-        kind: "photos", "eth3d" or "7scenes": the layout.
+        kind: the layout, one of `scenes.names()`, or "photos".
         truth: what is known; None for plain photos.
     """
 
@@ -49,7 +52,7 @@ def load_scene(folder: str | Path, *, size: int = 518, mode: str = "crop", max_i
     """Read a scene.
 
     Args:
-        folder: plain photos, an ETH3D scene or a 7-Scenes sequence.
+        folder: plain photos, or one of the layouts in `scenes`.
         size: pixels, as for `images.load_images`.
         mode: "crop" or "pad", likewise.
         max_images: take the first so many photos; None takes all.
@@ -61,15 +64,16 @@ def load_scene(folder: str | Path, *, size: int = 518, mode: str = "crop", max_i
     folder = Path(folder)
     found = find_images(folder, max_images=max_images)
     images = load_images(found.paths, mode, size=size)
-    kind = _kind_of(found, folder)
+    kind, layout = _layout_of(found, folder)
+    not_photos = layout.not_photos if layout else ()
     return Scene(
         name=folder.resolve().name,
         images=images,
         paths=found.paths,
-        skipped=tuple((path, why) for path, why in found.skipped if not _is_depth_map(path, kind)),
+        skipped=tuple((path, why) for path, why in found.skipped if not any(map(path.match, not_photos))),
         folder=found.folder,
         kind=kind,
-        truth=_read_truth(kind, folder, found.paths, images, mode=mode, size=size),
+        truth=_read_truth(layout, folder, found.paths, images, mode=mode, size=size),
     )
 
 
@@ -77,7 +81,7 @@ def find_scenes(folder: str | Path) -> list[Path]:
     """Find the folders to give to `load_scene`.
 
     Returns:
-        The folder itself if it has ETH3D's or 7-Scenes' layout; else its subfolders of these layouts, by name, and a
+        The folder itself if it has a layout with ground truth; else its subfolders that have one, by name, and a
         warning names what else lies there; else the folder itself, as plain photos.
 
     Raises:
@@ -85,8 +89,8 @@ def find_scenes(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     subfolders = _subfolders(folder)
-    nested = [subfolder for subfolder in subfolders if _has_layout(subfolder)]
-    if nested and not _has_layout(folder):
+    nested = [subfolder for subfolder in subfolders if scenes.detect(subfolder)]
+    if nested and not scenes.detect(folder):
         others = [path.name for path in subfolders if path not in nested] + ["its photos"] * _holds_photos(folder)
         if others:
             logger.warning("%s holds scenes with ground truth; not used are %s.", folder, ", ".join(others))
@@ -95,29 +99,22 @@ def find_scenes(folder: str | Path) -> list[Path]:
     return [folder]
 
 
-def _kind_of(found: FoundImages, folder: Path) -> str:
-    if found.folder in [folder / name for name in ETH3D_FOLDERS]:
-        return "eth3d"
-    in_folder = all(path.parent == folder for path in found.paths)
-    return "7scenes" if in_folder and any(path.match(seven_scenes.COLOR_FRAMES) for path in found.paths) else "photos"
-
-
-def _is_depth_map(path: Path, kind: str) -> bool:
-    return kind == "7scenes" and path.match(seven_scenes.DEPTH_FRAMES)
+def _layout_of(found: FoundImages, folder: Path) -> tuple[str, scenes.Layout | None]:
+    """The layout that `found` are the photos of, and its name."""
+    if all(path.parent == found.folder for path in found.paths):
+        for name, layout in scenes.detect(folder).items():
+            if found.folder in [folder / place for place in layout.photo_folders]:
+                return name, layout
+    return scenes.PLAIN, None
 
 
 def _read_truth(
-    kind: str, folder: Path, paths: tuple[Path, ...], images: Tensor, *, mode: str, size: int
+    layout: scenes.Layout | None, folder: Path, paths: tuple[Path, ...], images: Tensor, *, mode: str, size: int
 ) -> Truth | None:
-    if kind == "photos":
+    if layout is None:
         return None
     height, width = images.shape[-2:]
-    placements = place_photos(paths, (width, height), mode=mode, size=size)
-    return {"eth3d": eth3d, "7scenes": seven_scenes}[kind].read_truth(folder, paths, placements)
-
-
-def _has_layout(folder: Path) -> bool:
-    return any((folder / name).is_dir() for name in ETH3D_FOLDERS) or any(folder.glob(seven_scenes.COLOR_FRAMES))
+    return layout.read_truth(folder, paths, place_photos(paths, (width, height), mode=mode, size=size))
 
 
 def _holds_photos(folder: Path) -> bool:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vggt_quant.data.geometry import quaternion_to_matrix
-from vggt_quant.data.scenes.camera_models import check_params
-from vggt_quant.data.scenes.text import parse_count, parse_numbers, read_lines
+from vggt_quant.data.truth.camera_models import check_params
+from vggt_quant.data.truth.text import parse_count, parse_numbers, read_lines
 
 POSE_WORDS = 10
 NORM_TOLERANCE = 1e-3
