@@ -11,7 +11,7 @@ from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import checkpoint
 from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
-from vggt_quant.variants import Run, load_variants
+from vggt_quant.variants import RunSettings, load_variants
 
 VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
 ON_CPU = [name for name, variant in VARIANTS.items() if variant.method != "round_to_float8"]
@@ -70,11 +70,11 @@ def switches():
 @pytest.mark.parametrize(
     ("run", "dtype", "expected"),
     [
-        (Run(), "float32", (False, False, False, False)),  # never TF32, and without cuDNN
-        (Run(), "bfloat16", (False, True, False, False)),
-        (Run(engine="plain", tf32=True), "float32", (True, True, True, False)),
+        (RunSettings(), "float32", (False, False, False, False)),  # never TF32, and without cuDNN
+        (RunSettings(), "bfloat16", (False, True, False, False)),
+        (RunSettings(engine="plain", tf32=True), "float32", (True, True, True, False)),
         (
-            Run(engine="plain", autocast="bfloat16"),
+            RunSettings(engine="plain", autocast="bfloat16"),
             "float32",
             (False, True, True, True),
         ),  # PyTorch's defaults
@@ -97,7 +97,7 @@ def test_autocast_runs_the_transformer_in_bfloat16_and_the_heads_in_float32():
     for name in ("aggregator.frame_blocks.0.mlp.fc1", "depth_head.projects.0"):
         layer = model.get_submodule(name)
         layer.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.dtype}))
-    engine = ready(model, "cpu", Run(engine="plain", autocast="bfloat16"))
+    engine = ready(model, "cpu", RunSettings(engine="plain", autocast="bfloat16"))
     assert engine.run(IMAGES)["depth"].dtype == torch.float32
     assert seen == {"aggregator.frame_blocks.0.mlp.fc1": torch.bfloat16, "depth_head.projects.0": torch.float32}
     assert engine.kernels["dense"] == "torch float32 under bfloat16 autocast"
@@ -106,8 +106,8 @@ def test_autocast_runs_the_transformer_in_bfloat16_and_the_heads_in_float32():
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (Run(engine="plain", tf32=True), "TF32 runs on cuda only, not on cpu"),
-        (Run(engine="plain", autocast="bfloat16"), "bfloat16 autocast runs on cuda only, not on cpu"),
+        (RunSettings(engine="plain", tf32=True), "TF32 runs on cuda only, not on cpu"),
+        (RunSettings(engine="plain", autocast="bfloat16"), "bfloat16 autocast runs on cuda only, not on cpu"),
     ],
 )
 def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, run, words):
@@ -118,21 +118,27 @@ def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, ru
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"engine": "slow"}, "run.engine is 'slow'; choose one of fast, plain"),
-        ({"engine": "plain", "autocast": "float16"}, "run.autocast is 'float16'"),
-        ({"engine": "plain", "tf32": 1}, "run.tf32 is 1"),
-        ({"attention": "int8"}, "run.attention is 'int8'"),
-        ({"attention_tokens": -1}, "run.attention_tokens is -1"),
-        ({"autocast": "bfloat16"}, "run.autocast goes with run.engine: plain only, not with fast"),
-        ({"tf32": True}, "run.tf32 goes with run.engine: plain only"),
-        ({"engine": "plain", "attention": "float8"}, "run.attention: float8 goes with run.engine: fast only"),
-        ({"engine": "plain", "compile": 1}, "run.compile is 1"),
-        ({"compile": True}, "run.compile goes with run.engine: plain only"),
+        ({"engine": "slow"}, "RunSettings.engine should be one of fast, plain, but is 'slow'"),
+        (
+            {"engine": "plain", "autocast": "float16"},
+            "RunSettings.autocast should be bfloat16 or null, but is 'float16'",
+        ),
+        ({"engine": "plain", "tf32": 1}, "RunSettings.tf32 should be true or false, but is 1"),
+        (
+            {"attention": "int8"},
+            "RunSettings.attention should be one of bfloat16, float8, sageattention, but is 'int8'",
+        ),
+        ({"attention_tokens": -1}, "RunSettings.attention_tokens should be a whole number from 0, but is -1"),
+        ({"autocast": "bfloat16"}, "autocast goes with engine: plain only, not with fast"),
+        ({"tf32": True}, "tf32 goes with engine: plain only"),
+        ({"engine": "plain", "attention": "float8"}, "attention: float8 goes with engine: fast only"),
+        ({"engine": "plain", "compile": 1}, "RunSettings.compile should be true or false, but is 1"),
+        ({"compile": True}, "compile goes with engine: plain only"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        Run(**settings)
+        RunSettings(**settings)
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "mps"])
@@ -150,9 +156,9 @@ def test_without_triton_a_gpu_runs_the_plain_modules_and_says_why(paths, monkeyp
     engine = ready(model, "cuda")
     assert engine.forward is None and engine.kernels["engine"] == "plain: Triton is not installed"
     with pytest.raises(UnsupportedError, match="float8 attention is not supported here: Triton is not installed"):
-        ready(model, "cuda", Run(attention="float8"))
+        ready(model, "cuda", RunSettings(attention="float8"))
     with pytest.raises(UnsupportedError, match="torch.compile needs Triton on a GPU, which is not installed"):
-        ready(model, "cuda", Run(engine="plain", compile=True))
+        ready(model, "cuda", RunSettings(engine="plain", compile=True))
 
 
 @pytest.mark.parametrize("name", ["w8a16", "w4a16", "w8a8", "w4a8", "fp8"])

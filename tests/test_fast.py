@@ -16,7 +16,7 @@ from vggt_quant.model.dpt_head import activate_dense
 from vggt_quant.model.layers import TableCache
 from vggt_quant.model.weights import random_weights
 from vggt_quant.quantization.formats.base import packed_layers, replace
-from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.quantization.policy import select
 from vggt_quant.results import decibels
 
 pytest.importorskip("triton", reason="needs Triton")
@@ -24,6 +24,7 @@ pytest.importorskip("triton", reason="needs Triton")
 from vggt_quant.inference import fast
 from vggt_quant.inference.fast import attention
 from vggt_quant.inference.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
+from vggt_quant.variants import Policy
 
 CPU = torch.device("cpu")
 FORMATS = [(name, one) for name in SETTINGS if name != "pytorch_dynamic_int8" for one in SETTINGS[name]]

@@ -17,11 +17,11 @@ from vggt_quant.model.config import VGGTConfig
 from vggt_quant.model.weights import random_weights
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization.formats.base import replace
-from vggt_quant.quantization.policy import Policy, select
-from vggt_quant.variants import Run
+from vggt_quant.quantization.policy import select
+from vggt_quant.variants import Policy, RunSettings
 
 pytestmark = COMPILED
-PLAIN = Run(engine="plain")
+PLAIN = RunSettings(engine="plain")
 FORMATS = [
     ("w8a16", {}),
     ("w4a16", {"group_size": 128}),
@@ -109,7 +109,7 @@ def test_the_large_model_is_as_close_to_fp32_as_the_plain_one(large, name, setti
 
 def test_float8_attention_stays_close_and_is_named(large):
     model, images = bfloat16(large), photos(2, LARGE)
-    engine = ready(model, "cuda", Run(attention="float8", attention_tokens=1000))
+    engine = ready(model, "cuda", RunSettings(attention="float8", attention_tokens=1000))
     assert "float8 from 1000 tokens" in engine.kernels["attention"]
     reference = run(ready(large, "cuda").run, images)
     exact, got = run(ready(model, "cuda").run, images), run(engine.run, images)
@@ -236,5 +236,5 @@ def test_what_the_kernels_cannot_run_is_run_plainly_with_its_reason(tiny):
     assert engine.forward is None
     assert run(engine.run, photos(1)).keys() == {"images"}
     with pytest.raises(UnsupportedError, match="float8 attention is not supported here: 8 heads of 24"):
-        ready(model, "cuda", Run(attention="float8"))
+        ready(model, "cuda", RunSettings(attention="float8"))
     assert "engine" not in ready(tiny, "cuda").kernels

@@ -19,9 +19,9 @@ from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._library import Library
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
 from vggt_quant.results import decibels
-from vggt_quant.variants import Run, load_variants
+from vggt_quant.variants import RunSettings, load_variants
 
-PLAIN = Run(engine="plain")
+PLAIN = RunSettings(engine="plain")
 VARIANTS = {name: variant for name, variant in load_variants().items() if variant.optional}
 CPU = torch.device("cpu")
 

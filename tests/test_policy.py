@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from vggt_quant.model import NAMED, VGGT
-from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.quantization.policy import select
+from vggt_quant.results.validation import build
+from vggt_quant.variants import Policy
 
 
 def on_meta(name):
@@ -36,7 +38,7 @@ def test_every_linear_of_vggt_1b_is_sorted_and_the_24_out_projections_are_kept()
 
 
 def test_a_pattern_of_the_user_keeps_layers_with_his_reason():
-    policy = Policy.from_dict({"keep": {"*blocks.0.*": "the first block is sensitive"}})
+    policy = Policy(keep={"*blocks.0.*": "the first block is sensitive"})
     selection = select(on_meta("nano"), policy)
     assert selection.kept["aggregator.frame_blocks.0.attn.qkv"] == "the first block is sensitive"
     assert "aggregator.frame_blocks.1.attn.qkv" in selection.quantized
@@ -112,10 +114,17 @@ def test_a_pattern_on_any_of_a_layers_names_keeps_it():
 
 
 @pytest.mark.parametrize(
-    "data",
-    [{"keeep": {}}, {"keep": ["a"]}, {"keep": {"a": None}}, {"keep": {1: "a"}}, {"min_features": "x"}]
-    + [{"min_features": True}],
+    ("data", "sentence"),
+    [
+        ({"keeep": {}}, "there is no key 'keeep' (did you mean 'keep'?); the keys are keep, min_features."),
+        ({"keep": ["a"]}, "policy: keep should be a mapping, but is ['a']."),
+        ({"keep": {"a": None}}, "policy: keep.a should be text that is not empty, but is null."),
+        ({"keep": {1: "a"}}, "policy: keep.1 should be text that is not empty, but is 1."),
+        ({"min_features": "x"}, "policy: min_features should be a whole number from 0, but is 'x'."),
+        ({"min_features": True}, "policy: min_features should be a whole number from 0, but is true."),
+    ],
 )
-def test_a_wrong_policy_is_refused(data):
-    with pytest.raises(ValueError, match="policy"):
-        Policy.from_dict(data)
+def test_a_wrong_policy_is_refused_with_its_place(data, sentence):
+    with pytest.raises(ValueError) as caught:
+        build(Policy, data, "policy")
+    assert sentence in str(caught.value)

@@ -23,7 +23,7 @@ from vggt_quant.quantization.quantize import quantize_model
 from vggt_quant.report.roofline import GPUS, least_ms
 from vggt_quant.results.schema import read
 from vggt_quant.results.speed_schema import SweepResult
-from vggt_quant.variants import Run, load_variants
+from vggt_quant.variants import RunSettings, load_variants
 
 H100 = "NVIDIA H100 80GB HBM3"
 MEASURED = Path(__file__).parent.parent / "docs" / "measurements" / "2026-11-25-h100-fast-engine" / "sweep_bf16.json"
@@ -102,7 +102,7 @@ def engine(dtype, device="cuda", run=None, *, is_fast=False):
         device=torch.device(device),
         kernels={},
         compute_dtype=dtype,
-        settings=run or Run(),
+        settings=run or RunSettings(),
         forward=model.forward if is_fast else None,
     )
 
@@ -125,12 +125,12 @@ def test_float32_attention_on_a_gpu_is_made_of_three_tf32_products():
     strict = counted(engine("float32"))
     assert strict == {"float32": nano() - attention, "tf32x3": attention}
     assert least_ms({"tf32x3": 1}, 0, H100) == pytest.approx(3 * least_ms({"tf32": 1}, 0, H100))
-    in_tf32 = counted(engine("float32", run=Run(engine="plain", tf32=True)))
+    in_tf32 = counted(engine("float32", run=RunSettings(engine="plain", tf32=True)))
     assert in_tf32 == {"tf32": nano() - attention, "tf32x3": attention}
 
 
 def test_autocast_leaves_the_heads_in_float32_and_their_convolutions_in_tf32():
-    found = counted(engine("float32", run=Run(engine="plain", autocast="bfloat16")))
+    found = counted(engine("float32", run=RunSettings(engine="plain", autocast="bfloat16")))
     assert found == {
         "bfloat16": nano(prefix="aggregator."),
         "tf32": nano(kinds=("convolution",)) - nano(prefix="aggregator.", kinds=("convolution",)),
@@ -150,10 +150,10 @@ def test_autocast_leaves_the_heads_in_float32_and_their_convolutions_in_tf32():
 )
 def test_other_attention_takes_single_sequences_that_are_long_enough(num_images, tokens, prefix):
     scores, values = (nano(num_images, prefix, (kind,)) if prefix else 0 for kind in ("scores", "values"))
-    float8 = Run(attention="float8", attention_tokens=tokens)
+    float8 = RunSettings(attention="float8", attention_tokens=tokens)
     found = counted(engine("bfloat16", run=float8, is_fast=True), num_images)
     assert found.get("float8", 0) == scores + values and sum(found.values()) == nano(num_images)
-    sage = Run(attention="sageattention", attention_tokens=tokens)
+    sage = RunSettings(attention="sageattention", attention_tokens=tokens)
     found = counted(engine("bfloat16", run=sage, is_fast=True), num_images)
     assert (found.get("int8", 0), found.get("float16", 0)) == (scores, values)
     assert counted(engine("bfloat16", run=float8), num_images) == {"bfloat16": nano(num_images)}  # the plain modules

@@ -106,10 +106,15 @@ def test_an_outcome_that_does_not_exist_is_refused():
 
 
 def test_python_code_that_makes_a_definition_is_checked_as_a_file_is():
-    with pytest.raises(ValueError, match="engine should be one of fast, plain, but is 'slow'"):
+    with pytest.raises(ValueError, match="^Inner.engine should be one of fast, plain, but is 'slow'"):
         Inner(engine="slow")
-    with pytest.raises(ValueError, match="seconds should be a finite number"):
+    with pytest.raises(ValueError, match="^Outer.seconds should be a finite number"):
         Outer(name="a", seconds=math.inf)
+
+
+def test_python_code_may_give_plain_data_for_a_part():
+    assert Outer(name="a", inner={"size": 3}, seconds=2).inner == Inner(size=3)
+    assert isinstance(Outer(name="a", seconds=2).seconds, float)
 
 
 def test_numbers_written_as_text_are_taken_where_they_come_from_a_command_line():

@@ -1,52 +1,54 @@
-"""Variants: named experiments, one entry each in `config/variants.yaml`. Reads them; imports no torch."""
+"""What is compared: `config/config.yaml`, and variants, named experiments with one entry each in `variants.yaml`.
 
-from dataclasses import asdict, dataclass, field
+The classes here define both files: checks, messages, schemas and the tables of `config/README.md` come from their types
+and docstrings. The settings of a method are its own file's; `quantization.catalog` checks them. Imports no torch.
+"""
+
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import yaml
+from msgspec import Meta
 
-ENGINES = ("fast", "plain")
-ATTENTIONS = ("bfloat16", "float8", "sageattention")
+from vggt_quant.results.validation import Definition, build, near
+
+Name = Annotated[
+    str, Meta(pattern="^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores, a letter first")
+]
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Reads YAML; the one in C, which most builds have, takes a sixth of the time."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class RunSettings(Definition, frozen=True, kw_only=True):
     """How the model of a checkpoint is run. It decides times and last bits, and no byte of the checkpoint."""
 
     engine: Literal["fast", "plain"] = "fast"
     """`fast`: the fast kernels where the machine has them; `plain`: the model's own modules, layer by layer."""
     autocast: Literal["bfloat16"] | None = None
-    """PyTorch's autocast around the transformer, its heads left out: VGGT's published way. On CUDA only."""
+    """PyTorch's autocast around the transformer, its heads left out, as VGGT is published; `plain` on CUDA only."""
     tf32: bool = False
-    """float32 products and convolutions in TF32, on CUDA only."""
+    """float32 products and convolutions in TF32; `plain` and `dtype: float32` on CUDA only."""
     attention: Literal["bfloat16", "float8", "sageattention"] = "bfloat16"
-    """What the fast engine's attention multiplies in, or a library that does, unless the model computes in float32."""
-    attention_tokens: int = 3_500
-    """Sequences at least so long go to that attention, shorter ones to bfloat16. From 3,500 tokens on float8 is faster
-    on an H100 with a bound on the scores and without (docs/LOG.md, 2026-11-26)."""
+    """Attention backend of the fast engine: bfloat16, our float8 kernel, or SageAttention. Ignored for float32."""
+    attention_tokens: Annotated[int, Meta(ge=0)] = 3_500
+    """Sequences of at least this many tokens use that attention, shorter ones bfloat16. From 3,500 tokens on float8 is
+    faster on an H100 with a bound on the scores and without (docs/LOG.md, 2026-11-26)."""
     compile: bool = False
-    """The transformer's blocks through `torch.compile`, on CUDA only."""
+    """The transformer's blocks through `torch.compile`, three compilations for each number of images; `plain` on CUDA
+    only."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if self.engine not in ENGINES:
-            raise ValueError(f"run.engine is {self.engine!r}; choose one of {', '.join(ENGINES)}.")
-        if self.autocast not in (None, "bfloat16"):
-            raise ValueError(f"run.autocast is {self.autocast!r}; give bfloat16 or leave it out.")
-        if not isinstance(self.tf32, bool):
-            raise ValueError(f"run.tf32 is {self.tf32!r}; give true or false.")
-        if self.attention not in ATTENTIONS:
-            raise ValueError(f"run.attention is {self.attention!r}; choose one of {', '.join(ATTENTIONS)}.")
-        if type(self.attention_tokens) is not int or self.attention_tokens < 0:
-            raise ValueError(f"run.attention_tokens is {self.attention_tokens!r}; give a whole number of tokens.")
-        if not isinstance(self.compile, bool):
-            raise ValueError(f"run.compile is {self.compile!r}; give true or false.")
+        super().__post_init__()
         if self.engine != "plain" and (self.autocast or self.tf32 or self.compile):
             key = "autocast" if self.autocast else "tf32" if self.tf32 else "compile"
-            raise ValueError(f"run.{key} goes with run.engine: plain only, not with {self.engine}.")
+            raise ValueError(f"{key} goes with engine: plain only, not with {self.engine}.")
         if self.engine != "fast" and self.attention != "bfloat16":
-            raise ValueError(f"run.attention: {self.attention} goes with run.engine: fast only, not with plain.")
+            raise ValueError(f"attention: {self.attention} goes with engine: fast only, not with plain.")
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -65,9 +67,108 @@ class Run:
         return {"bfloat16": None, "float8": "float8 attention"}.get(self.attention, self.attention)
 
 
-DEFAULT = Run()
+DEFAULT = RunSettings()
 
-DTYPES = ("float32", "bfloat16", "float16")
+
+class Policy(Definition, frozen=True, kw_only=True):
+    """Which layers stay in higher precision, besides those that `quantization.policy` always keeps."""
+
+    keep: dict[Text, Text] = {}
+    """Further layers that are kept: a shell-style pattern on the layer's full name, and your reason."""
+    min_features: Annotated[int, Meta(ge=0)] = 16
+    """Layers with fewer inputs or outputs are kept."""
+
+
+class VariantSettings(Definition, frozen=True, kw_only=True):
+    """One entry of `variants.yaml`: a method, its settings, and how all that it leaves alone is stored."""
+
+    method: Text
+    """A file in `vggt_quant/quantization/methods/`."""
+    config: dict[str, Any] = {}
+    """The method's settings."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """How everything that is not quantized is stored and run."""
+    policy: Policy = Policy()
+    """Which layers stay in higher precision."""
+    run: RunSettings = DEFAULT
+    """How the checkpoint is run, as opposed to how it is made."""
+    optional: bool = False
+    """May fail without failing the run; its reason is then its result."""
+    memory_limit_mb: Count | None = None
+    """A job of this variant that needs more memory (10^6 bytes) is ended."""
+    default: bool | Literal["cpu", "cuda"] = True
+    """Compared where nobody says which variants to compare: always, never, or in runs on that device."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a variant."""
+        super().__post_init__()
+        if self.run.tf32 and self.dtype != "float32":
+            raise ValueError(f"run.tf32 goes with dtype: float32 only, not with {self.dtype}.")
+        if self.run.attention != "bfloat16" and self.dtype != "bfloat16":
+            raise ValueError(
+                f"run.attention: {self.run.attention} goes with dtype: bfloat16 only, not with {self.dtype}."
+            )
+
+
+class Variant(VariantSettings, frozen=True, kw_only=True):
+    """A named experiment: one row of the report."""
+
+    name: Text
+
+    def is_default(self, device: str) -> bool:
+        """Whether a run on that kind of device compares it without being told to."""
+        return self.default is True or self.default == device
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that decides the checkpoint's bytes; not its name, its marks, its memory limit or its run."""
+        decisive: dict[str, Any] = msgspec.to_builtins(self)
+        return {key: decisive[key] for key in ("method", "config", "dtype", "policy")}
+
+
+class Images(Definition, frozen=True, kw_only=True):
+    """What the variants are compared on."""
+
+    folder: Text = "drawn"
+    """A folder of photos (one scene), a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes,
+    or `drawn`: rooms that the project draws itself, whose cameras and depths are known exactly."""
+    max_scenes: Count | None = None
+    """Take at most this many scenes; null takes all (of drawn ones, 16)."""
+    max_images: Count | None = None
+    """Take at most this many photos of each scene, to calibrate with, too; null takes all (of drawn ones, 4)."""
+    mode: Literal["crop", "pad"] = "crop"
+    """VGGT's preprocessing."""
+
+
+class Calibration(Definition, frozen=True, kw_only=True):
+    """What methods that calibrate may learn from. No photo may also be compared on."""
+
+    folder: Text | None = "drawn"
+    """As above (`drawn` are other rooms), or `none`."""
+    max_scenes: Count | None = None
+    """Take at most this many scenes; null takes all (of drawn ones, 8)."""
+
+
+class Comparison(Definition, frozen=True, kw_only=True):
+    """`config.yaml`: one run of the workflow."""
+
+    model: Text = "tiny"
+    """`tiny` (the small trained VGGT that ships with the package), a hub id (`facebook/VGGT-1B`), a weight file or
+    folder, or seeded random weights: `tiny-random`, `small-random`, `nano-random`, `vggt-1b-random` (`:SEED` after
+    it if you like)."""
+    images: Images = Images()
+    """What the variants are compared on."""
+    calibration: Calibration = Calibration()
+    """What methods that calibrate may learn from."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU if there is one."""
+    variants: Annotated[list[Text], Meta(min_length=1)] | None = None
+    """The variants to compare; null takes those of the variants file whose `default` is true or the run's device."""
+    variants_file: Text | None = None
+    """Your own experiments; null takes the `variants.yaml` beside `config.yaml`."""
+    cache_dir: Text = "cache"
+    """Checkpoints and float32 outputs, kept between runs; may be a network volume."""
+    results_dir: Text = "results"
+    """The report, the results, the logs and the benchmarks."""
 
 
 def packaged(folder: str) -> Path:
@@ -76,88 +177,48 @@ def packaged(folder: str) -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / folder
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """A method, its settings and how everything that it leaves alone is stored."""
+def read_comparison(data: Any, where: str = "config") -> tuple[Comparison, list[str]]:
+    """A checked configuration, and what to tell the user: sentences about older spellings.
 
-    name: str
-    method: str
-    config: dict[str, Any] = field(default_factory=dict)
-    dtype: str = "bfloat16"
-    policy: dict[str, Any] = field(default_factory=dict)
-    optional: bool = False
-    """May fail without failing the run; its reason is then its result."""
-    memory_limit_mb: int | None = None
-    """A job of this variant may use this much memory (10^6 bytes) and no more."""
-    run: Run = DEFAULT
-    """How the checkpoint is run, as opposed to how it is made."""
-    default: bool | Literal["cpu", "cuda"] = True
-    """Compared where nobody says which variants to compare: always, never, or on that kind of device."""
+    Args:
+        data: What `config.yaml` holds; numbers may be text, as Snakemake's `--config` hands them on.
+        where: Its name in messages.
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be a variant."""
-        if self.dtype not in DTYPES:
-            raise ValueError(f"Variant {self.name}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}.")
-        if not isinstance(self.config, dict) or not isinstance(self.policy, dict):
-            raise ValueError(f"Variant {self.name}: config and policy are mappings of settings to values.")
-        limit = self.memory_limit_mb
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise ValueError(f"Variant {self.name}: memory_limit_mb is {limit!r}; give a positive whole number.")
-        if not isinstance(self.optional, bool):
-            raise ValueError(f"Variant {self.name}: optional is {self.optional!r}; give true or false.")
-        if not isinstance(self.default, bool) and self.default not in ("cpu", "cuda"):
-            raise ValueError(f"Variant {self.name}: default is {self.default!r}; give true, false, cpu or cuda.")
-        if self.run.tf32 and self.dtype != "float32":
-            raise ValueError(f"Variant {self.name}: run.tf32 goes with dtype: float32 only, not with {self.dtype}.")
-        if self.run.attention != "bfloat16" and self.dtype != "bfloat16":
-            way = f"run.attention: {self.run.attention}"
-            raise ValueError(f"Variant {self.name}: {way} goes with dtype: bfloat16 only, not with {self.dtype}.")
-
-    def is_default(self, device: str) -> bool:
-        """Whether a run on that kind of device compares it without being told to."""
-        return self.default is True or self.default == device
-
-    def spec(self) -> dict[str, Any]:
-        """Everything that decides the checkpoint's bytes; not its name, its marks, its memory limit or its run."""
-        everything = asdict(self)
-        return {key: everything[key] for key in ("method", "config", "dtype", "policy")}
+    Raises:
+        ValueError: A key or a value that a comparison does not have.
+    """
+    notes = []
+    if isinstance(data, dict) and "methods" in data:
+        data = dict(data)
+        older, named = data.pop("methods"), data.get("variants")
+        if older is not None and named is not None:
+            raise ValueError(f"{where}: variants and methods (its older spelling) are both given; keep variants.")
+        if older is not None:
+            notes.append(f"{where}: methods is an older spelling; write variants.")
+            data["variants"] = older
+    return build(Comparison, data, where, strict=False), notes
 
 
 def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
     """All variants of a YAML file, by name; without a path, those that came with the package.
 
+    The settings of methods are checked by `quantization.catalog`.
+
     Raises:
-        ValueError: No such file, no YAML, or an entry with a missing or unknown key.
+        ValueError: No such file, no YAML, a name that is there twice, or an entry with a missing or unknown key.
     """
     path = Path(path) if path else packaged("config") / "variants.yaml"
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"Cannot read the variants in {path}: {error}") from error
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path} should map variant names to settings, but holds {type(entries).__name__}.")
+    entries = read_yaml(path, "the variants in ")
+    if not isinstance(entries, dict) or not entries:
+        found = "nothing" if not entries else type(entries).__name__
+        raise ValueError(f"{path} should map names of variants to their settings, but holds {found}.")
     return {name: _variant(name, entry, path) for name, entry in entries.items()}
 
 
-def _variant(name: str, entry: Any, path: Path) -> Variant:
-    if not isinstance(name, str):
-        raise ValueError(f"{path}: the variant name {name!r} is no text; put it in quotes.")
-    if not isinstance(entry, dict):
-        raise ValueError(f"{path}: variant {name} should be a mapping with at least `method`, but is {entry!r}.")
-    run = entry.get("run", {})
-    if not isinstance(run, dict):
-        raise ValueError(f"{path}: variant {name}: run is {run!r}; give a mapping of settings to values.")
-    try:
-        return Variant(name=name, **{**entry, "run": _run(name, run)})
-    except TypeError as error:
-        raise ValueError(f"{path}: variant {name} has a missing or unknown key: {error}.") from error
-
-
-def _run(name: str, settings: dict[str, Any]) -> Run:
-    try:
-        return Run(**settings)
-    except ValueError as error:
-        raise ValueError(f"Variant {name}: {error}") from error
+def _variant(name: Any, entry: Any, path: Path) -> Variant:
+    build(Name, name, f"{path}: the name of a variant")
+    settings = build(VariantSettings, entry, f"{path}: variant {name}")
+    return Variant(name=name, **{key: getattr(settings, key) for key in VariantSettings.__struct_fields__})
 
 
 def find_variant(name: str, path: Path | str | None = None) -> Variant:
@@ -167,6 +228,56 @@ def find_variant(name: str, path: Path | str | None = None) -> Variant:
         ValueError: No variant of that name; the sentence lists those that exist.
     """
     variants = load_variants(path)
-    if name not in variants:
-        raise ValueError(f"There is no variant {name!r}; there are {', '.join(variants)}.")
+    expect_variants([name], variants)
     return variants[name]
+
+
+def expect_variants(names: list[str], variants: dict[str, Variant]) -> None:
+    """Refuse names that are not among the variants.
+
+    Raises:
+        ValueError: A name that does not exist; the sentence lists those that do.
+    """
+    for name in names:
+        if name not in variants:
+            raise ValueError(f"There is no variant {name!r}{near(name, variants)}; there are {', '.join(variants)}.")
+
+
+def read_yaml(path: Path, what: str = "") -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ValueError: It cannot be read, is no YAML, or has a key twice; the sentence names line and column.
+    """
+    try:
+        loader = LOADER(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        _refuse_twice(node, set())
+        return loader.construct_document(node) if node else None
+    except OSError as error:
+        raise ValueError(f"Cannot read {what}{path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Cannot read {what}{path}: it is not UTF-8 text ({error.reason}).") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"Cannot read {what}{path}: {_fault(error)}.") from error
+
+
+def _refuse_twice(node: yaml.Node | None, seen: set[yaml.Node]) -> None:
+    """Refuse a key that a mapping has twice: the first one would be lost without a word."""
+    if node is None or node in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen.add(node)
+    names = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value in names and key.tag != "tag:yaml.org,2002:merge":
+            raise yaml.composer.ComposerError(None, None, f"{key.value} is there twice", key.start_mark)
+        names.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+        _refuse_twice(value, seen)
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _refuse_twice(item, seen)
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{getattr(error, 'problem', None) or error}"

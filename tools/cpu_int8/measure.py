@@ -28,9 +28,9 @@ from vggt_quant.kernels import cpu_int8, torch_reference
 from vggt_quant.model.layers import Block
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import formats, quantize
-from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.quantization.policy import select
 from vggt_quant.runtime import machine, provenance
-from vggt_quant.variants import load_variants
+from vggt_quant.variants import Policy, load_variants
 
 TOKENS = 930
 """One frame of 350x518."""

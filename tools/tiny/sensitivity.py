@@ -22,8 +22,9 @@ from torch import nn
 
 import vggt_quant
 from vggt_quant.quantization import grid as grids
-from vggt_quant.quantization.policy import Policy, select
+from vggt_quant.quantization.policy import select
 from vggt_quant.results.intervals import is_within_noise, paired_difference
+from vggt_quant.variants import Policy
 
 SETTINGS = ((8, None), (6, None), (4, None), (4, 128), (4, 64), (3, 128), (3, 64), (2, 128), (2, 64))
 """Bits, columns of a group (None: one scale a row)."""

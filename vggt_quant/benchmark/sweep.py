@@ -12,10 +12,11 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from vggt_quant.benchmark.operations import Work
@@ -33,7 +34,7 @@ from vggt_quant.runtime import gpus, machine, memory
 from vggt_quant.runtime.jobs import describe_error
 from vggt_quant.runtime.provenance import kernel_libraries, provenance
 from vggt_quant.runtime.tensor_file import read_tensors
-from vggt_quant.variants import DEFAULT, Run
+from vggt_quant.variants import DEFAULT, RunSettings
 
 CPU_REPEATS = Repeats(warmup=1, at_least=6, at_most=30)
 CUDA_REPEATS = Repeats(warmup=1, at_least=8, at_most=100, warmup_seconds=0.5)
@@ -55,7 +56,7 @@ def measure_sweep(
     images: ImagesResult,
     packed: QuantizeResult,
     device: str,
-    run: Run = DEFAULT,
+    run: RunSettings = DEFAULT,
     *,
     num_images: Sequence[int],
     repeats: int | None = None,
@@ -96,7 +97,7 @@ def measure_sweep(
         variant=packed.variant,
         outcome="ok",
         error=None,
-        run=asdict(run),
+        run=structs.asdict(run),
         image_size=list(photos_N3HW.shape[-2:]),
         compute_dtype=engine.compute_dtype,
         load_seconds=load_seconds,
@@ -113,7 +114,7 @@ def measure_sweep(
     )
 
 
-def _load(packed: QuantizeResult, place: str, run: Run) -> tuple[Engine, float, int]:
+def _load(packed: QuantizeResult, place: str, run: RunSettings) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
     memory.keep_freed_memory()
     _forget_peak(place)

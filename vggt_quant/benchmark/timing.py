@@ -9,10 +9,11 @@ A machine that works on something else meanwhile makes times worthless, so its s
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.quantization.checkpoint import memory_bytes
@@ -21,7 +22,7 @@ from vggt_quant.runtime import machine, memory
 from vggt_quant.runtime.progress import track
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import read_tensors
-from vggt_quant.variants import DEFAULT, Run
+from vggt_quant.variants import DEFAULT, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +45,7 @@ QUIET_SHARE = 0.1
 """Others may use this share of the processors before a row says so."""
 
 
-def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run: Run = DEFAULT) -> SpeedResult:
+def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run: RunSettings = DEFAULT) -> SpeedResult:
     """Load the packed model, warm it up, and time its forward pass on the photos of the first scene.
 
     Raises:
@@ -66,7 +67,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         variant=packed.variant,
         outcome="ok",
         error=None,
-        run=asdict(run),
+        run=structs.asdict(run),
         shape=list(images_N3HW.shape),
         compute_dtype=engine.compute_dtype,
         kernels=engine.kernels,

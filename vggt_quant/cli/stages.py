@@ -33,7 +33,7 @@ from vggt_quant.results.schema import (
 from vggt_quant.results.speed_schema import SweepResult
 from vggt_quant.results.typed_json import build
 from vggt_quant.runtime import machine
-from vggt_quant.variants import DEFAULT, Run, find_variant
+from vggt_quant.variants import DEFAULT, RunSettings, find_variant
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def _packed(args: Namespace) -> QuantizeResult:
     return dataclasses.replace(stored, checkpoint=str(path.absolute()), checkpoint_bytes=path.stat().st_size)
 
 
-def _run(args: Namespace) -> Run:
+def _run(args: Namespace) -> RunSettings:
     """How to run a checkpoint: as its variant says; without one, by the default."""
     return find_variant(args.variant, args.variants).run if args.variant else DEFAULT
 

@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 
+from msgspec import structs
+
 from vggt_quant.evaluation import metrics
 from vggt_quant.evaluation.ground_truth import judge
 from vggt_quant.evaluation.reference import describe, load_outputs
@@ -12,7 +14,7 @@ from vggt_quant.results.schema import AccuracyResult, ImagesResult, ModelResult,
 from vggt_quant.runtime.progress import track
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import read_tensors
-from vggt_quant.variants import DEFAULT, Run
+from vggt_quant.variants import DEFAULT, RunSettings
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ def measure_accuracy(
     reference: ReferenceResult,
     packed: QuantizeResult,
     device: str,
-    run: Run = DEFAULT,
+    run: RunSettings = DEFAULT,
 ) -> AccuracyResult:
     """Run the packed model on every scene and compare its outputs on the CPU with the reference and with the truth.
 
@@ -41,7 +43,7 @@ def measure_accuracy(
         outcome="ok",
         error=None,
         label=model.label,
-        run=dataclasses.asdict(run),
+        run=structs.asdict(run),
         scenes=scenes,
         note=moved_note(place, device),
         provenance=provenance(place),

@@ -25,7 +25,7 @@ from vggt_quant.model.layers import Block
 from vggt_quant.quantization import formats
 from vggt_quant.quantization.checkpoint import load_packed, read_manifest
 from vggt_quant.quantization.formats.base import has_triton, packed_layers
-from vggt_quant.variants import DEFAULT, Run
+from vggt_quant.variants import DEFAULT, RunSettings
 
 
 class UnsupportedError(ValueError):
@@ -41,7 +41,7 @@ class Engine:
     kernels: dict[str, str]
     """Format -> kernel; `dense` is what was not quantized."""
     compute_dtype: str
-    settings: Run = DEFAULT
+    settings: RunSettings = DEFAULT
     forward: Callable[[Tensor], dict] | None = None
     """The fast pass, where there is one."""
 
@@ -73,7 +73,7 @@ class Engine:
             torch.cuda.synchronize()
 
 
-def open_checkpoint(path: Path | str, device: str, run: Run = DEFAULT) -> Engine:
+def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -> Engine:
     """Load a packed checkpoint and make it ready.
 
     Raises:
@@ -117,7 +117,7 @@ def moved_note(place: str, device: str) -> str | None:
     return None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
 
 
-def ready(model: VGGT, device: str, run: Run = DEFAULT) -> Engine:
+def ready(model: VGGT, device: str, run: RunSettings = DEFAULT) -> Engine:
     """Wrap a loaded model.
 
     Raises:
@@ -216,7 +216,7 @@ def _not_fast(engine: Engine) -> str | None:
     return fast.unsupported(engine.model, engine.device, engine.settings.attention)
 
 
-def _remark(dtype: str, device: str, run: Run) -> str:
+def _remark(dtype: str, device: str, run: RunSettings) -> str:
     """What else there is to say about the arithmetic of the layers that were not quantized."""
     if run.autocast:
         return f" under {run.autocast} autocast"

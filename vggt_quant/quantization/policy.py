@@ -5,52 +5,29 @@ Every `nn.Linear` is either quantized or kept with a stated reason:
    takes their `.weight` and never calls the module, so a packed one would break or be ignored;
 2. layers that are more than their weight: subclasses, weights that are computed at each call (weight norm, pruning),
    hooks or a `forward` of their own, weights that a layer of another kind (an embedding) shares and needs in full;
-3. layers whose name fits one of the `keep` patterns (for VGGT: the tiny ones that write poses, tracks, confidences);
+3. layers whose name fits a pattern of `ALWAYS_KEPT` (VGGT's tiny ones that write poses, tracks, confidences) or of the
+   variant's `policy.keep`;
 4. layers narrower than `min_features` on either side: nothing to gain, and their errors reach the output unaveraged
    (the 9-wide pose layer in int8 makes the whole output 2.7-3.6 times worse on a ViT-like block pair).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import nn
 
+from vggt_quant.variants import Policy
+
 READ_DIRECTLY = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
-VGGT_KEEP = {
+ALWAYS_KEPT = {
     "*camera_head.pose_branch.fc2": "writes the nine pose numbers",
     "*camera_head.embed_pose": "reads the nine pose numbers",
     "*track_head.tracker.updateformer.flow_head": "writes track coordinates",
     "*track_head.tracker.vis_predictor.*": "writes one visibility",
     "*track_head.tracker.conf_predictor.*": "writes one confidence",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
-    """What stays in higher precision."""
-
-    keep: dict[str, str] = field(default_factory=lambda: dict(VGGT_KEEP))
-    """Shell-style pattern on the layer's full name -> the reason."""
-    min_features: int = 16
-    """Layers with fewer inputs or outputs are kept."""
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Policy":
-        """Read a variant's `policy:` entry; `keep` adds to VGGT's own list.
-
-        Raises:
-            ValueError: An unknown key or a value of the wrong type.
-        """
-        unknown = set(data) - {"keep", "min_features"}
-        if unknown:
-            raise ValueError(f"policy has the unknown keys {sorted(unknown)}; it knows keep and min_features.")
-        keep, min_features = data.get("keep", {}), data.get("min_features", 16)
-        texts = isinstance(keep, dict) and all(isinstance(text, str) for item in keep.items() for text in item)
-        if not texts or type(min_features) is not int:
-            raise ValueError(f"policy is {data!r}; keep maps name patterns to reasons, min_features is a number.")
-        return cls(keep={**VGGT_KEEP, **keep}, min_features=min_features)
+"""VGGT's layers, by a pattern on the name, and the reason; `Policy.keep` adds to them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +84,7 @@ def _more_than_a_weight(linear: nn.Linear) -> str | None:
 
 
 def _by_policy(names: list[str], linear: nn.Linear, policy: Policy) -> str | None:
-    for pattern, reason in policy.keep.items():
+    for pattern, reason in {**ALWAYS_KEPT, **policy.keep}.items():
         if any(fnmatchcase(name, pattern) for name in names):
             return reason
     if min(linear.in_features, linear.out_features) < policy.min_features:

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from vggt_quant.quantization import methods
 from vggt_quant.quantization.formats.base import packed_layers
-from vggt_quant.quantization.policy import Policy, Selection, select
+from vggt_quant.quantization.policy import Selection, select
 from vggt_quant.variants import Variant, find_variant
 
 
@@ -48,7 +48,7 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
     """Quantize `model` in place and say what was done; see `quantize_model`."""
     started = time.perf_counter()
     method, config = methods.get(variant.method), method_config(variant)
-    selection = select(model, Policy.from_dict(variant.policy))
+    selection = select(model, variant.policy)
     _check_model(model)
     if not selection.quantized and variant.method != "cast":
         raise ValueError(f"{variant.name} finds nothing to quantize: {_why_nothing(model, selection)}.")

@@ -5,6 +5,7 @@ is checked in the same way when Python code makes one by hand. No number is ever
 """
 
 import difflib
+import functools
 import json
 import math
 import types
@@ -21,12 +22,23 @@ WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 class Definition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of settings: frozen, made by keyword, without unknown keys, and checked whoever makes it."""
+    """Base of settings: frozen, made by keyword, without unknown keys, and checked whoever makes it.
+
+    A subclass repeats `frozen=True, kw_only=True`: mypy wants the first, and msgspec inherits only the first.
+    """
 
     def __post_init__(self) -> None:
-        """Refuse values of a wrong type; a subclass with rules of its own calls this first."""
-        for field in structs.fields(self):
-            build(field.type, getattr(self, field.name), field.encode_name)
+        """Refuse values of a wrong type, make plain data what a field says; a subclass with rules calls this first."""
+        for name, kind in _fields(type(self)):
+            value = getattr(self, name)
+            made = build(kind, value, f"{type(self).__name__}.{name}")
+            if made is not value:
+                structs.force_setattr(self, name, made)
+
+
+@functools.cache
+def _fields(kind: type[Struct]) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.type) for field in structs.fields(kind))
 
 
 def build(kind: type[T], data: Any, where: str = "", *, strict: bool = True) -> T:

@@ -11,8 +11,9 @@ import hashlib
 import importlib.metadata
 import json
 from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
+
+from msgspec import structs
 
 from vggt_quant.runtime import gpus, machine, provenance
 from vggt_quant.runtime.fingerprint import PACKAGE, digest, own_sources, sources
@@ -44,12 +45,12 @@ def quantize_code(variant: Variant) -> str:
 
 def accuracy_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into deviations."""
-    return digest([asdict(variant.run), sources("evaluation.accuracy", *_formats(variant), *_method(variant))])
+    return digest([structs.asdict(variant.run), sources("evaluation.accuracy", *_formats(variant), *_method(variant))])
 
 
 def speed_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into milliseconds."""
-    return digest([asdict(variant.run), sources("benchmark.timing", *_formats(variant), *_method(variant))])
+    return digest([structs.asdict(variant.run), sources("benchmark.timing", *_formats(variant), *_method(variant))])
 
 
 def reference_code() -> str:

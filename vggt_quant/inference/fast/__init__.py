@@ -14,12 +14,14 @@ from vggt_quant.inference.fast.attention import kernel
 from vggt_quant.inference.fast.forward import FastForward, unsupported
 from vggt_quant.inference.fast.graph import WORDS, GraphedPass
 from vggt_quant.model import VGGT
-from vggt_quant.variants import Run
+from vggt_quant.variants import RunSettings
 
 __all__ = ["FastForward", "prepare", "unsupported"]
 
 
-def prepare(model: VGGT, device: torch.device, settings: Run) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
+def prepare(
+    model: VGGT, device: torch.device, settings: RunSettings
+) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
     """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
     patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
     long = "triton float8" if settings.attention == "float8" else settings.attention

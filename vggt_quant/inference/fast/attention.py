@@ -2,7 +2,7 @@
 
 Measured on an H100 with 16 heads of 64 (docs/LOG.md, 2026-11-25): flash-attn-4 is ahead of cuDNN and of PyTorch's flash
 attention at every shape of VGGT, by 1.04 to 1.8; cuDNN is ahead of PyTorch's. Everywhere else PyTorch decides. Our own
-float8 kernel, if asked for, takes the long sequences (`Run.attention_tokens`); on short ones its packing may cost
+float8 kernel, if asked for, takes the long sequences (`attention_tokens`); on short ones its packing may cost
 more than it saves (2026-11-26). So does SageAttention (version 1, int8 in Triton), 2 to 4 times slower than others
 there.
 """

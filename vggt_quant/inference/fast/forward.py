@@ -21,7 +21,7 @@ from vggt_quant.model import VGGT
 from vggt_quant.model.aggregator import token_positions
 from vggt_quant.model.layers import TableCache, rotary_table
 from vggt_quant.model.vit import VisionTransformer, resize_positions
-from vggt_quant.variants import DEFAULT, Run
+from vggt_quant.variants import DEFAULT, RunSettings
 
 STREAM_DTYPE = torch.bfloat16
 
@@ -56,7 +56,7 @@ def _are_powers_of_two(*numbers: int) -> bool:
 class FastForward:
     """A model's forward pass for images [S, 3, H, W]; the outputs are those of `VGGT.forward`."""
 
-    def __init__(self, model: VGGT, device: torch.device, settings: Run = DEFAULT) -> None:
+    def __init__(self, model: VGGT, device: torch.device, settings: RunSettings = DEFAULT) -> None:
         aggregator = model.aggregator
         self.model, self.device, self.tables = model, device, TableCache()
         # Kept, because cuBLAS keeps 32 MiB for each stream that it has ever worked on.
