@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from processes import COMMAND
 
-from vggt_quant.cli import flags
 from vggt_quant.cli import main as cli
 
 COMMANDS = (
@@ -36,7 +35,7 @@ def run(*words, **environment):
 
 def subcommands():
     """Every subcommand with its parser."""
-    return next(a for a in flags.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    return next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
 
 @pytest.fixture

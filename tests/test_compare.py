@@ -15,6 +15,7 @@ from PIL import Image
 from processes import install_driver
 from workflow_project import ROOT
 
+from vggt_quant.cli import _profile
 from vggt_quant.cli import compare as compare_command
 from vggt_quant.results.schema import ComparisonReport, QuantizeResult, read
 from vggt_quant.runtime import locks
@@ -86,7 +87,7 @@ def complete(installed, place):
 def test_a_machine_with_two_gpus_may_run_two_gpu_jobs_but_one_timing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", install_driver(tmp_path / "bin"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    command = compare_command.snakemake(tmp_path / "config.yaml", tmp_path, compare_command.find_profile("default"))
+    command = compare_command.snakemake(tmp_path / "config.yaml", tmp_path, _profile.find_profile("default"))
     after = command.index("--resources")
     assert command[after + 1 : after + 3] == ["gpu=2", "timing=1"]
 

@@ -3,15 +3,15 @@
 import pytest
 import yaml
 
-from vggt_quant.cli import compare
+from vggt_quant.cli import _configuration
 from vggt_quant.cli import main as cli
-from vggt_quant.cli.flags import parser
+from vggt_quant.cli.main import parser
 from vggt_quant.results import typed_json
 
 
 def settings_of(*flags):
     words = ["compare", "--model-name", "nano-random", "--device", "cpu", *flags]
-    return compare.configuration(parser().parse_args(words))
+    return _configuration.configuration(parser().parse_args(words))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_results_of_another_comparison_are_kept(out, tmp_path, flags, difference
     photos = str(tmp_path / "photos")
     other = settings_of(*(flag.replace("PHOTOS", photos) for flag in flags))
     with pytest.raises(ValueError) as refusal:
-        compare.expect_same_comparison(other, out)
+        _configuration.expect_same_comparison(other, out)
     cure = "choose another --output-dir, or delete that folder."
     assert str(refusal.value) == f"{out} holds results for {difference.replace('PHOTOS', photos)}: {cure}"
 
@@ -60,26 +60,26 @@ def test_a_refused_comparison_changes_nothing_and_says_so_in_a_sentence(out, cap
 
 def test_other_methods_devices_and_caches_go_into_the_same_folder(out):
     same = settings_of("--methods", "fp32,int4_group64", "--device", "auto", "--cache-dir", "elsewhere")
-    compare.expect_same_comparison(same, out)
+    _configuration.expect_same_comparison(same, out)
 
 
 def test_the_same_photos_by_a_relative_path_are_the_same(tmp_path, out, monkeypatch):
     (tmp_path / "photos").mkdir()
     typed_json.write_text(yaml.safe_dump(settings_of("--image-folder", str(tmp_path / "photos"))), out / "config.yaml")
     monkeypatch.chdir(tmp_path)
-    compare.expect_same_comparison(settings_of("--image-folder", "photos/"), out)
+    _configuration.expect_same_comparison(settings_of("--image-folder", "photos/"), out)
 
 
 def test_a_folder_in_which_nothing_was_finished_takes_any_comparison(out):
     (out / "quantize" / "fp32.json").unlink()
-    compare.expect_same_comparison(settings_of("--max-images", "2"), out)
+    _configuration.expect_same_comparison(settings_of("--max-images", "2"), out)
 
 
 @pytest.mark.parametrize("text", ["model: tiny\n", "[1, 2]\n", "", "a: b: c\n", "images: none\nmodel: tiny\n"])
 def test_a_config_that_compare_did_not_write_is_not_replaced(out, text):
     (out / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"config.yaml is not one that compare wrote: choose another --output-dir"):
-        compare.expect_same_comparison(settings_of(), out)
+        _configuration.expect_same_comparison(settings_of(), out)
     assert (out / "config.yaml").read_text() == text
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from workflow_project import ROOT
 
-from vggt_quant.cli import compare
+from vggt_quant.cli import _profile, compare
 from vggt_quant.cli import main as cli
 
 PROFILES = ROOT / "workflow" / "profiles"
@@ -75,19 +75,19 @@ def test_a_name_of_the_package_wins_over_a_folder_of_that_name(tmp_path, monkeyp
     """A checkout has a folder `runpod`, too."""
     monkeypatch.chdir(tmp_path)
     mine = write_profile(tmp_path / "runpod", "keep-going: true\n")
-    assert compare.find_profile("runpod").folder == PROFILES / "runpod"
-    assert str(compare.find_profile("./runpod").folder) == mine
+    assert _profile.find_profile("runpod").folder == PROFILES / "runpod"
+    assert str(_profile.find_profile("./runpod").folder) == mine
 
 
 def test_a_local_profile_gets_all_processor_cores_unless_it_says_how_many(tmp_path):
-    assert after(words(tmp_path, compare.find_profile("default")), "--cores") == ["all"]
-    mine = compare.find_profile(write_profile(tmp_path / "mine", "cores: 1\n"))
+    assert after(words(tmp_path, _profile.find_profile("default")), "--cores") == ["all"]
+    mine = _profile.find_profile(write_profile(tmp_path / "mine", "cores: 1\n"))
     assert "--cores" not in words(tmp_path, mine)
     assert after(words(tmp_path, mine), "--workflow-profile") == [str(tmp_path / "mine")]
 
 
 def test_a_cluster_is_not_held_to_the_gpus_and_cores_of_this_machine(tmp_path):
-    profile = compare.Profile(folder=PROFILES / "slurm", settings={"executor": "slurm", "jobs": 16})
+    profile = _profile.Profile(folder=PROFILES / "slurm", settings={"executor": "slurm", "jobs": 16})
     assert "--cores" not in words(tmp_path, profile)
     assert after(words(tmp_path, profile), "--resources") == ["timing=1"]
 

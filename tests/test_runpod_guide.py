@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runpod.client import api, cli, cost, creation, settings, variables
-from vggt_quant.cli import flags
+from vggt_quant.cli.main import parser
 from vggt_quant.data.fetch import eth3d
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +98,7 @@ def test_every_vggt_quant_command_is_one_on_the_pod_too(guide):
     lines = [line.strip() for line in lines if line.strip().startswith("vggt-quant")]
     assert len(lines) >= 4
     for line in lines:
-        flags.parser().parse_args(shlex.split(line)[1:])
+        parser().parse_args(shlex.split(line)[1:])
 
 
 @guides
@@ -108,7 +108,7 @@ def test_a_comparison_in_a_command_of_ones_own_demands_the_gpu_that_is_paid_for(
     lines = [line.strip() for command in text for line in re.split(SHELL, command) if "vggt-quant compare" in line]
     assert lines
     for line in lines:
-        assert flags.parser().parse_args(shlex.split(line)[1:]).device == "cuda", line
+        assert parser().parse_args(shlex.split(line)[1:]).device == "cuda", line
 
 
 @guides
@@ -250,7 +250,7 @@ def test_every_command_of_the_main_page_is_one(page):
         if program == "make":
             assert words[0] in targets
         elif program.endswith("vggt-quant"):
-            flags.parser().parse_args(words)
+            parser().parse_args(words)
         elif program == "python":
             cli._parser().parse_args(words[2:])
         else:

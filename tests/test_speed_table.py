@@ -10,7 +10,9 @@ import pytest
 import torch
 from processes import COMMAND, words_of, worker_of
 
-from vggt_quant.cli import flags, speed_flags, speed_table
+from vggt_quant.cli import _speed_table as speed_table
+from vggt_quant.cli import speed
+from vggt_quant.cli.main import parser
 from vggt_quant.data import random_photos
 from vggt_quant.report import speed_folder
 from vggt_quant.results import growth
@@ -28,7 +30,7 @@ def words(folder, *more):
 
 def run(folder, *more):
     """In this process, its jobs in theirs; returns the exit code and the table."""
-    code = speed_table.command(flags.parser().parse_args(words(folder, *more)))
+    code = speed.run(parser().parse_args(words(folder, *more)))
     return code, read(SpeedTable, folder / "speed_table.json")
 
 
@@ -103,7 +105,7 @@ def test_a_replaced_result_of_other_settings_is_kept(made, tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="x: Not a directory; see that --output-dir .* can be written to"):
-        speed_table.command(flags.parser().parse_args(words(tmp_path / "file" / "x")))
+        speed.run(parser().parse_args(words(tmp_path / "file" / "x")))
     full = pytest.raises(ValueError, match="full: No space left on device; see that --output-dir")
     with full, locks.sole_run(tmp_path / "full"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -134,7 +136,7 @@ def test_a_missing_result_is_measured_again_with_the_baseline_and_no_other(made)
 
 def test_other_settings_and_failures_are_measured_again_and_damage_is_no_result(made, tmp_path):
     folder, _ = made
-    plan = speed_table.make_plan(flags.parser().parse_args(words(folder)))
+    plan = speed_table.make_plan(parser().parse_args(words(folder)))
     path = folder / "sweeps" / "bf16.json"
     key, content = read(SweepResult, path).key, path.read_text()
     try:
@@ -154,7 +156,7 @@ def test_other_settings_and_failures_are_measured_again_and_damage_is_no_result(
 def test_whatever_is_asked_for_is_in_the_key(made, more):
     folder, _ = made
     model = read(ModelResult, folder / "inputs" / "model.json")
-    plans = [speed_table.make_plan(flags.parser().parse_args(words(folder, *extra))) for extra in ([], more)]
+    plans = [speed_table.make_plan(parser().parse_args(words(folder, *extra))) for extra in ([], more)]
     first, second = (speed_table._key(plan, model, plan.variants["bf16"]) for plan in plans)
     assert first != second
 
@@ -253,7 +255,7 @@ def test_more_images_than_there_are_photos_are_refused(made, tmp_path):
 def test_flags_that_do_not_go_together_are_a_sentence(tmp_path, monkeypatch, more, sentence):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=sentence):
-        speed_table.command(flags.parser().parse_args(["speed", "--device", "cpu", *more]))
+        speed.run(parser().parse_args(["speed", "--device", "cpu", *more]))
 
 
 TABLE = ["--model", "nano-random", "--output-dir", "x"]
@@ -271,11 +273,11 @@ TABLE = ["--model", "nano-random", "--output-dir", "x"]
 )
 def test_a_flag_without_effect_is_refused(more, sentence):
     with pytest.raises(ValueError, match=sentence):
-        speed_flags.check(flags.parser().parse_args(["speed", *more]))
+        speed.check(parser().parse_args(["speed", *more]))
 
 
 def plan_of(*more):
-    return speed_table.make_plan(flags.parser().parse_args(["speed", "--device", "cpu", *TABLE, *more]))
+    return speed_table.make_plan(parser().parse_args(["speed", "--device", "cpu", *TABLE, *more]))
 
 
 def test_outputs_are_compared_where_they_are_asked_for():

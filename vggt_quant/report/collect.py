@@ -6,8 +6,6 @@ step that did not run. So a report exists after any run, and no variant is ever 
 
 import dataclasses
 import json
-import shutil
-from argparse import Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,18 +114,6 @@ def write_report(
     write_text(summary(report), out_dir / "comparison_summary.txt")
     comparison_plots(report, out_dir / "comparison_plots.png")
     return report
-
-
-def command(args: Namespace) -> None:
-    """`vggt-quant report`: write the three files; a complete report removes the partial one of an earlier run."""
-    out = args.output_dir or args.results
-    if not args.results.is_dir():
-        raise ValueError(f"There are no results in {args.results}: no such folder; give --results.")
-    variants = [name for names in args.methods for name in names]
-    report = write_report(args.results, args.logs, variants, out, partial=args.partial, calibration=args.calibration)
-    if not args.partial:
-        shutil.rmtree(Path(args.results) / "partial", ignore_errors=True)
-    print(summary(report))
 
 
 def write_schema(path: Path | str) -> None:

@@ -9,15 +9,13 @@ Python and safetensors (they decide where a number lies in a file, not which).
 
 import hashlib
 import importlib.metadata
-import json
-from argparse import Namespace
 from pathlib import Path
 
 from msgspec import structs
 
 from vggt_quant.runtime import gpus, machine, provenance
 from vggt_quant.runtime.fingerprint import PACKAGE, digest, own_sources, sources
-from vggt_quant.variants import Variant, load_variants
+from vggt_quant.variants import Variant
 
 PACKING = (
     *("quantization.make_checkpoint", "quantization.quantize", "quantization.checkpoint", "quantization.policy"),
@@ -130,10 +128,3 @@ def _method(variant: Variant) -> list[str]:
 def cached(cache: Path | str, kind: str, name: str) -> Path:
     """Path of an entry in the cache, which may be a network volume."""
     return Path(cache) / kind / f"{name}.safetensors"
-
-
-def command(args: Namespace) -> None:
-    """`vggt-quant keys`: print what each stage depends on, as JSON."""
-    is_believed = args.elsewhere and args.device == "cuda"
-    device = args.device if is_believed else machine.resolve_device(args.device)
-    print(json.dumps(stage_codes(load_variants(args.variants), device), indent=1))

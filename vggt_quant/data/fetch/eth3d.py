@@ -26,7 +26,6 @@ import lzma
 import os
 import shutil
 import zlib
-from argparse import Namespace
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -76,23 +75,23 @@ PARTS = (
 )
 
 
-def command(args: Namespace) -> None:
-    """Put the scene `args.scene` into the folder `args.to`.
+def fetch_scene(scene: str, to: Path, *, keep_archives: bool) -> None:
+    """Put a scene's folder into the folder `to`, and its archives, too, if they are to be kept.
 
     Raises:
         FetchError: An unknown scene, or see `vggt_quant.data.fetch`.
     """
-    if args.scene not in SCENES:
-        raise FetchError(f"ETH3D has no training scene {args.scene!r}; choose one of {', '.join(SCENES)}.")
-    folder = args.to / args.scene
+    if scene not in SCENES:
+        raise FetchError(f"ETH3D has no training scene {scene!r}; choose one of {', '.join(SCENES)}.")
+    folder = to / scene
     if manifest := manifest_of(folder):
         print(f"{folder} is complete ({len(manifest['files'])} files); nothing was fetched.")
         return
     base = os.environ.get(BASE_URL_VARIABLE) or BASE_URL
     with workplace(folder) as work:
-        records = [_fetch_part(f"{base.rstrip('/')}/{args.scene}_{part.suffix}.7z", args, part, work) for part in PARTS]
+        records = [_fetch_part(base, scene, part, work, keep=to if keep_archives else None) for part in PARTS]
         files = {name: size for record in records for name, size in record.pop("files").items()}
-        finish(work / args.scene, folder, {"scene": args.scene, "archives": records, "files": files})
+        finish(work / scene, folder, {"scene": scene, "archives": records, "files": files})
     print(f"{folder} is complete ({len(files)} files).")
 
 
@@ -126,15 +125,19 @@ def unpack(path: Path, scene: str, part: Part, work: Path) -> dict[str, int]:
     return {str(PurePosixPath(name).relative_to(scene)): size for name, size in wanted.items()}
 
 
-def _fetch_part(url: str, args: Namespace, part: Part, work: Path) -> dict[str, Any]:
-    """Download an archive and unpack it into work/SCENE, unless that is done; return what it was and holds."""
-    path = work / url.rpartition("/")[2]
+def _fetch_part(base: str, scene: str, part: Part, work: Path, keep: Path | None) -> dict[str, Any]:
+    """Download an archive and unpack it into work/SCENE, unless that is done; return what it was and holds.
+
+    It ends in the folder `keep`, or is deleted.
+    """
+    path = work / f"{scene}_{part.suffix}.7z"
+    url = f"{base.rstrip('/')}/{path.name}"
     done = path.with_suffix(".json")
     if done.exists():
         return json.loads(done.read_text())
     cure = f"check the network, or name a mirror with {BASE_URL_VARIABLE}"
     try:
-        files = fetch_checked(url, path, partial(unpack, scene=args.scene, part=part, work=work), cure=cure)
+        files = fetch_checked(url, path, partial(unpack, scene=scene, part=part, work=work), cure=cure)
     except AbsentError as error:
         if not part.is_optional:
             raise
@@ -146,8 +149,8 @@ def _fetch_part(url: str, args: Namespace, part: Part, work: Path) -> dict[str, 
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(record))
     os.replace(draft, done)
-    if args.keep_archives:
-        os.replace(path, args.to / path.name)
+    if keep:
+        os.replace(path, keep / path.name)
     else:
         path.unlink()
     return record

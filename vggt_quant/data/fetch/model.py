@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,35 +22,35 @@ from vggt_quant.model.weights import hub
 from vggt_quant.model.weights.pretrained import hub_source
 
 
-def command(args: Namespace) -> None:
-    """Put the hub model `args.repo` at `args.revision` into a folder of its name below `args.to`.
+def fetch_model(repo: str, to: Path, revision: str) -> None:
+    """Put the hub model `repo` at `revision` into a folder of its name below `to`.
 
     Raises:
         FetchError: No name of a hub model, the folder holds another model or revision, or see `vggt_quant.data.fetch`.
         WeightsError: The hub refuses, or the model is no VGGT.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", args.repo, re.ASCII):
-        raise FetchError(f"{args.repo!r} is no hub model; write it as owner/name, for example facebook/VGGT-1B.")
-    folder = args.to / args.repo.rpartition("/")[2]
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, re.ASCII):
+        raise FetchError(f"{repo!r} is no hub model; write it as owner/name, for example facebook/VGGT-1B.")
+    folder = to / repo.rpartition("/")[2]
     if manifest := manifest_of(folder):
-        _require_same(folder, manifest, args)
-        print(f"{folder} is complete ({args.repo}, commit {manifest['commit']}); nothing was fetched.")
+        _require_same(folder, manifest, repo, revision)
+        print(f"{folder} is complete ({repo}, commit {manifest['commit']}); nothing was fetched.")
         return
     with workplace(folder) as work:
-        source = hub_source(args.repo, args.revision, partial(_put, args.repo, work))
+        source = hub_source(repo, revision, partial(_put, repo, work))
         assert source.revision is not None
         content = work / source.revision
         files = {path.name: path.stat().st_size for path in sorted(content.iterdir())}
-        wish = {"repo": args.repo, "revision": args.revision, "commit": source.revision}
+        wish = {"repo": repo, "revision": revision, "commit": source.revision}
         finish(content, folder, {**wish, "endpoint": constants.ENDPOINT, "files": files})
-    print(f"{folder} is complete ({args.repo}, commit {source.revision}).")
+    print(f"{folder} is complete ({repo}, commit {source.revision}).")
 
 
-def _require_same(folder: Path, manifest: dict[str, Any], args: Namespace) -> None:
-    if manifest.get("repo") != args.repo or args.revision not in (manifest.get("revision"), manifest.get("commit")):
+def _require_same(folder: Path, manifest: dict[str, Any], repo: str, revision: str) -> None:
+    if manifest.get("repo") != repo or revision not in (manifest.get("revision"), manifest.get("commit")):
         raise FetchError(
-            f"{folder} holds {manifest.get('repo')} at revision {manifest.get('revision')}, not {args.repo} at "
-            f"{args.revision}; delete it, or choose another --to."
+            f"{folder} holds {manifest.get('repo')} at revision {manifest.get('revision')}, not {repo} at "
+            f"{revision}; delete it, or choose another --to."
         )
 
 

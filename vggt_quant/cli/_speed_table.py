@@ -13,7 +13,6 @@ from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggt_quant.cli import speed_flags
 from vggt_quant.report import speed_folder, speed_report
 from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, write
 from vggt_quant.results.speed_schema import SweepResult
@@ -48,17 +47,16 @@ class Plan:
     limit_mb: int | None
 
 
-def command(args: Namespace) -> int:
+def run(args: Namespace) -> int:
     """Time what is missing, then write and print the table.
 
     Returns:
         0, or 1 if a variant that is not optional failed, or 128 + signal if somebody ended it.
 
     Raises:
-        ValueError: Flags that do not go together, a model or variant that does not exist, a folder that is not to be
+        ValueError: A model or variant that does not exist, a folder that is not to be
             written to or holds another table.
     """
-    speed_flags.check(args)
     if args.redraw:
         names = speed_report.names_in(args.redraw, _asked(args), [BASELINE, *load_variants(args.variants)])
         print(speed_report.write_table(speed_report.collect(args.redraw, names), args.redraw))
@@ -66,7 +64,7 @@ def command(args: Namespace) -> int:
     plan = make_plan(args)
     try:
         with locks.sole_run(plan.folder):
-            code = _run(plan)
+            code = _measure_and_draw(plan)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     if code in STOPPED:
@@ -74,7 +72,7 @@ def command(args: Namespace) -> int:
     return code
 
 
-def _run(plan: Plan) -> int:
+def _measure_and_draw(plan: Plan) -> int:
     """Measure and draw; returns the exit code."""
     model = _prepare_inputs(plan)
     wanted = {name: _key(plan, model, variant) for name, variant in plan.variants.items()}

@@ -1,0 +1,99 @@
+"""The workflow's config.yaml as `compare` writes it, and whether a folder's results were made by the same one."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vggt_quant.variants import load_variants
+
+OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
+"""Words that mean the same in a folder that holds a file of that name."""
+
+
+def configuration(args: Namespace) -> dict[str, Any]:
+    """The workflow's config.yaml; folders and files as absolute paths, since the workflow runs in the output folder."""
+    variants = load_variants(args.variants)
+    methods = [name for names in args.methods for name in names] if args.methods else None
+    unknown = [name for name in methods or [] if name not in variants]
+    if unknown:
+        raise ValueError(f"There is no method {', '.join(unknown)}; there are {', '.join(variants)}.")
+    _expect_folder("--image-folder", args.image_folder, "drawn")
+    # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
+    calibration = args.calibration_folder or ("drawn" if args.image_folder == "drawn" else "none")
+    _expect_folder("--calibration-folder", calibration, "drawn", "none")
+    return {
+        "model": _absolute(args.model_name),
+        "images": {
+            "folder": _absolute(args.image_folder),
+            "max_scenes": args.max_scenes,
+            "max_images": args.max_images,
+            "mode": args.image_mode,
+        },
+        "calibration": {
+            "folder": None if calibration == "none" else _absolute(calibration),
+        },
+        "device": args.device,
+        "methods": list(dict.fromkeys(methods)) if methods else None,
+        "variants_file": str(args.variants.absolute()) if args.variants else None,
+        "cache_dir": str(args.cache_dir.absolute()) if args.cache_dir else "cache",
+        "results_dir": ".",
+    }
+
+
+def expect_same_comparison(settings: dict[str, Any], folder: Path) -> None:
+    """Keep results from being replaced by those of another model, other photos or another calibration.
+
+    Other methods, another device or profile only add results or repeat some. A folder in which nothing was finished has
+    nothing to lose.
+
+    Raises:
+        ValueError: Results of another comparison lie in `folder`, or a config.yaml that is not one of `compare`.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        return
+    earlier, now = _read_decisive(file), _decisive(settings)
+    differences = [f"{flag} {earlier[flag]}, not {now[flag]}" for flag in now if earlier[flag] != now[flag]]
+    has_results = any(any(folder.glob(f"{stage}/*.json")) for stage in ("quantize", "accuracy", "speed"))
+    if differences and has_results:
+        cure = "choose another --output-dir, or delete that folder"
+        raise ValueError(f"{folder} holds results for {' and '.join(differences)}: {cure}.")
+
+
+def _read_decisive(file: Path) -> dict[str, str]:
+    try:
+        return _decisive(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not one that compare wrote: choose another --output-dir, or delete it.") from error
+
+
+def _decisive(settings: dict[str, Any]) -> dict[str, str]:
+    """What makes it this comparison and no other, by flag.
+
+    Raises:
+        KeyError, TypeError: `settings` are no configuration of `compare`.
+    """
+    images = settings["images"]
+    values = {
+        "--model-name": settings["model"],
+        "--image-folder": images["folder"],
+        "--max-scenes": images["max_scenes"],
+        "--max-images": images["max_images"],
+        "--image-mode": images["mode"],
+        "--calibration-folder": settings["calibration"]["folder"],
+    }
+    return {flag: "none" if value is None else str(value) for flag, value in values.items()}
+
+
+def _expect_folder(flag: str, folder: str, *words: str) -> None:
+    if folder not in words and not Path(folder).is_dir():
+        raise ValueError(
+            f"There is no folder {folder}; {flag} takes a folder of photos or scenes, or {' or '.join(words)}."
+        )
+
+
+def _absolute(name: str) -> str:
+    """A path that exists as an absolute one; a hub id as it is, and `drawn` and the package's models always."""
+    return name if name in OWN_NAMES or not Path(name).exists() else str(Path(name).absolute())

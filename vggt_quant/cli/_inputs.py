@@ -1,0 +1,96 @@
+"""What the steps are given, read: a file of results or the thing itself will do. Imports torch.
+
+`--model` takes model.json or a model name, `--images` images.json or a folder, `--packed` a result or a checkpoint.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vggt_quant.data import prepare
+from vggt_quant.model import VGGTConfig
+from vggt_quant.quantization import checkpoint
+from vggt_quant.results.schema import Error, ImagesResult, ModelResult, QuantizeResult, ReferenceResult, read
+from vggt_quant.results.typed_json import build
+from vggt_quant.variants import DEFAULT, RunSettings, find_variant
+
+log = logging.getLogger(__name__)
+
+
+def model(value: str) -> ModelResult:
+    """The model of a name or of model.json."""
+    return read(ModelResult, value) if value.endswith(".json") else prepare.prepare_model(value)
+
+
+@contextlib.contextmanager
+def photos(args: Namespace, config: dict[str, Any], max_scenes: int | None = None) -> Iterator[ImagesResult]:
+    """The preprocessed scenes: those of a result, or a folder's, at the size that the model's configuration says."""
+    if args.images.endswith(".json"):
+        yield read(ImagesResult, args.images)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        size = VGGTConfig.from_dict(config).img_size
+        tensors = Path(folder) / "images"
+        result = prepare.prepare_images(args.images, tensors, size=size, mode="crop", max_scenes=max_scenes)
+        log.info("%s", prepare.describe_scenes(result))
+        yield result
+
+
+def packed(path: Path) -> QuantizeResult:
+    """What is known of a packed checkpoint, by the result of its step or by itself."""
+    if path.suffix == ".json":
+        made = read(QuantizeResult, path)
+        if made.checkpoint:
+            _expect_cached(made.checkpoint, path)
+        return made
+    manifest = checkpoint.read_manifest(path)
+    stored = build(QuantizeResult, manifest["result"])
+    return dataclasses.replace(stored, checkpoint=str(path.absolute()), checkpoint_bytes=path.stat().st_size)
+
+
+def reference(path: Path) -> ReferenceResult:
+    """The fp32 outputs of reference.json, all of them still there."""
+    made = read(ReferenceResult, path)
+    for scene in made.scenes:
+        _expect_cached(scene.path, path)
+    return made
+
+
+def run_settings(args: Namespace) -> RunSettings:
+    """How to run a checkpoint: as its variant says; without one, by the default."""
+    return find_variant(args.variant, args.variants).run if args.variant else DEFAULT
+
+
+def prepared_folder(args: Namespace) -> Path:
+    """The folder for preprocessed scenes: beside the result file, or else a temporary one that stays."""
+    return args.out.with_name(f"{args.out.stem}_prepared") if args.out else Path(tempfile.mkdtemp()) / args.command
+
+
+def image_settings(args: Namespace) -> dict[str, Any]:
+    """How scenes are to be prepared, by the flags and the model's own size."""
+    config = VGGTConfig.from_dict(model(args.model).config) if args.model else VGGTConfig()
+    limits = {"max_images": args.max_images, "max_scenes": args.max_scenes}
+    return {"size": config.img_size, "mode": args.image_mode, **limits}
+
+
+def log_scenes(result: ImagesResult) -> ImagesResult:
+    """Say what was found and what was skipped."""
+    log.info("%s", prepare.describe_scenes(result))
+    for skipped in [skipped for scene in result.scenes for skipped in scene.skipped]:
+        log.warning("skipped %s: %s", skipped.path, skipped.reason)
+    return result
+
+
+def _expect_cached(file: str, result: Path) -> None:
+    if not Path(file).is_file():
+        raise ValueError(f"The cached file {file} is gone; delete {result} and run again to make it anew.")
+
+
+def unsupported(stage: str, reason: Exception) -> Error:
+    """The reason of a result "not supported here"."""
+    return Error(stage=stage, kind="unsupported", message=str(reason), traceback=None, exit_code=0)

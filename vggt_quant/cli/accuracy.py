@@ -1,0 +1,51 @@
+"""`vggt-quant accuracy`: how far a variant is from fp32."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from vggt_quant.cli import flags
+from vggt_quant.results.schema import AccuracyResult, Error
+from vggt_quant.runtime import machine, memory
+
+HELP = "measure how far a packed checkpoint is from fp32 on the same photos"
+FOR_WORKFLOW = True
+
+
+def add_flags(command: ArgumentParser) -> None:
+    """Those of a step, and what is compared with what, where."""
+    flags.step(command)
+    flags.model(command)
+    flags.images(command)
+    text = "reference.json of `vggt-quant reference` (default: make it now)"
+    command.add_argument("--reference", type=Path, help=text)
+    flags.packed(command)
+    flags.variant(command, required=False)
+    flags.cache(command)
+    flags.device(command)
+
+
+def run(args: Namespace) -> AccuracyResult:
+    """Run the checkpoint on every scene; "unsupported" with its reason where this machine cannot."""
+    from vggt_quant.cli import _inputs
+    from vggt_quant.evaluation.accuracy import measure_accuracy
+    from vggt_quant.evaluation.reference import make_reference
+    from vggt_quant.inference.engine import UnsupportedError
+
+    with memory.memory_limit(args.memory_limit_mb):
+        device, packed = machine.resolve_device(args.device), _inputs.packed(args.packed)
+        model = _inputs.model(args.model)
+        what = {"variant": packed.variant, "label": model.label}
+        if packed.outcome != "ok":
+            return AccuracyResult(**what, outcome=packed.outcome, error=packed.error)
+        made = _inputs.reference(args.reference) if args.reference else None
+        try:
+            with _inputs.photos(args, model.config) as photos:
+                fp32 = made or make_reference(model, photos, args.cache, device)
+                return measure_accuracy(model, photos, fp32, packed, device, _inputs.run_settings(args))
+        except UnsupportedError as reason:
+            return AccuracyResult(**what, outcome="unsupported", error=_inputs.unsupported("accuracy", reason))
+
+
+def failed(args: Namespace, error: Error) -> AccuracyResult:
+    """The result of a variant that could not be compared and may fail."""
+    return AccuracyResult(variant=args.variant, outcome="failed", error=error, label="")

@@ -1,0 +1,36 @@
+"""`vggt-quant report`: the results of all steps as JSON, text and a picture."""
+
+import shutil
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from vggt_quant.cli import flags
+
+HELP = "gather the results into comparison_report.json, comparison_summary.txt and comparison_plots.png"
+
+
+def add_flags(command: ArgumentParser) -> None:
+    """Where the results are, which variants, where the report goes."""
+    text = "folder of the results (default: results)"
+    command.add_argument("--results", type=Path, default=Path("results"), help=text)
+    command.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the logs and status files")
+    command.add_argument("--calibration", type=Path, help="calibration.json, if there are scenes to calibrate with")
+    text = "variants, in the order of the report"
+    command.add_argument("--methods", type=flags.names, nargs="+", required=True, help=text)
+    command.add_argument("--output-dir", type=Path, help="where the three files go (default: the results folder)")
+    command.add_argument("--partial", action="store_true", help="some results are missing: mark the report as partial")
+
+
+def run(args: Namespace) -> None:
+    """Write the three files; a complete report removes the partial one of an earlier run."""
+    from vggt_quant.report.collect import write_report
+    from vggt_quant.report.comparison_table import summary
+
+    out = args.output_dir or args.results
+    if not args.results.is_dir():
+        raise ValueError(f"There are no results in {args.results}: no such folder; give --results.")
+    variants = [name for names in args.methods for name in names]
+    report = write_report(args.results, args.logs, variants, out, partial=args.partial, calibration=args.calibration)
+    if not args.partial:
+        shutil.rmtree(Path(args.results) / "partial", ignore_errors=True)
+    print(summary(report))

@@ -1,0 +1,137 @@
+"""`vggt-quant speed`: time and memory of one checkpoint; without one, of a table of variants."""
+
+import logging
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from vggt_quant.cli import flags
+from vggt_quant.results.schema import Error, QuantizeResult, ReferenceResult, SpeedResult, read
+from vggt_quant.results.speed_schema import SweepResult
+from vggt_quant.runtime import machine, memory
+
+HELP = "measure the time and memory of a packed checkpoint's forward pass; without --packed, of a table of variants"
+log = logging.getLogger(__name__)
+
+CHECKPOINT, DRAWING, TABLE = "--packed", "--redraw", "--output-dir"
+MEASURING = {"num_images", "repeats", "fill_memory", "device", "variants", "memory_limit_mb"}
+FLAGS = {  # --model with --packed is what `accuracy` needs, so the same words do for both
+    CHECKPOINT: MEASURING | {"packed", "images", "variant", "reference", "out", "status", "model"},
+    DRAWING: {"redraw", "methods", "variants"},
+    TABLE: MEASURING | {"output_dir", "model", "random_weights", "methods", "image_size", "compare_at", "cache"},
+}
+USES = {
+    CHECKPOINT: "which times one checkpoint",
+    DRAWING: "which measures nothing",
+    TABLE: "where the table of a model goes",
+}
+SIZES_ONLY = {"repeats", "reference", "fill_memory"}
+"""With a checkpoint they go with --num-images only."""
+
+
+def add_flags(command: ArgumentParser) -> None:
+    """Those of one checkpoint, then those of the table."""
+    flags.step(command)
+    command.set_defaults(is_step=lambda args: args.packed is not None)
+    command.add_argument("--model", help="for the table (a checkpoint knows its model): " + flags.MODEL)
+    flags.images(command)
+    flags.packed(command, required=False)
+    flags.variant(command, required=False)
+    flags.device(command)
+    text = "time so many images at a time, e.g. 1,5,20 (default: all photos at once; for the table 1,2,5,10,20,50,100)"
+    command.add_argument("--num-images", type=flags.counts, help=text)
+    text = "timed passes at each of them (default: for three seconds)"
+    command.add_argument("--repeats", type=flags.positive, help=text)
+    command.add_argument("--reference", type=Path, help="reference.json whose outputs the timed ones are held against")
+    text = "GiB, e.g. 8,16,24: also run the number of images that just fits there, where the GPU is as large"
+    command.add_argument("--fill-memory", type=flags.counts, default=[], help=text)
+    _add_table_flags(command)
+
+
+def _add_table_flags(command: ArgumentParser) -> None:
+    table = command.add_argument_group("the table (without --packed)")
+    table.add_argument("--output-dir", type=Path, help="where speed_table.json, .txt and .png and all results go")
+    table.add_argument("--methods", type=flags.names, nargs="+", help="variants (default: those of `compare`)")
+    table.add_argument("--random-weights", action="store_true", help="seeded random weights in the sizes of --model")
+    text = "HEIGHTxWIDTH (default: 350x518)"
+    table.add_argument("--image-size", type=flags.height_and_width, default=(350, 518), help=text)
+    text = "measure nothing: draw the table again from all results in this folder, of whatever machine"
+    table.add_argument("--redraw", type=Path, metavar="OUTPUT_DIR", help=text)
+    text = "which of --num-images are also held against strict fp32, output by output, or none (default: 1,5)"
+    table.add_argument("--compare-at", type=flags.counts_or_none, help=text)
+    table.add_argument("--cache", type=Path, help="keeps checkpoints and fp32 outputs (default: OUTPUT_DIR/cache)")
+
+
+def run(args: Namespace) -> SpeedResult | SweepResult | int:
+    """Time one checkpoint and return its result, or measure or draw a table and return an exit code."""
+    check(args)
+    if not args.packed:
+        from vggt_quant.cli import _speed_table
+
+        return _speed_table.run(args)
+    from vggt_quant.cli import _inputs
+    from vggt_quant.inference.engine import UnsupportedError
+
+    kind = SweepResult if args.num_images else SpeedResult
+    packed = _inputs.packed(args.packed)
+    if packed.outcome != "ok":
+        return kind(variant=packed.variant, outcome=packed.outcome, error=packed.error)
+    try:
+        return _measure(args, packed)
+    except UnsupportedError as reason:
+        return kind(variant=packed.variant, outcome="unsupported", error=_inputs.unsupported("speed", reason))
+
+
+def failed(args: Namespace, error: Error) -> SpeedResult:
+    """The result of a variant that could not be timed and may fail."""
+    return SpeedResult(variant=args.variant, outcome="failed", error=error)
+
+
+def check(args: Namespace) -> None:
+    """Refuse flags that would have no effect.
+
+    Raises:
+        ValueError: Names them and what they do not go with.
+    """
+    use = CHECKPOINT if args.packed else DRAWING if args.redraw else TABLE
+    known = set().union(*FLAGS.values())
+    given = {name for name in known if getattr(args, name) != args.default_of(name)}
+    if foreign := given - FLAGS[use]:
+        raise ValueError(f"{_flags(foreign)} would have no effect with {use}, {USES[use]}; leave it out.")
+    if use == TABLE and not (args.output_dir and args.model):
+        raise ValueError(
+            "Give --packed to time one checkpoint, or --model and --output-dir to time variants of a model."
+        )
+    if use == CHECKPOINT and not args.num_images and (idle := given & SIZES_ONLY):
+        raise ValueError(f"{_flags(idle)} would have no effect without --num-images; give that, too, or leave it out.")
+    if args.methods and not any(args.methods):
+        raise ValueError("--methods names no variant; give some, such as bf16,fp8, or leave it out.")
+
+
+def _flags(names: set[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+
+
+def _measure(args: Namespace, packed: QuantizeResult) -> SpeedResult | SweepResult:
+    from vggt_quant.benchmark import sweep, timing
+    from vggt_quant.cli import _inputs
+    from vggt_quant.quantization.checkpoint import read_manifest
+
+    with memory.memory_limit(args.memory_limit_mb):
+        device, settings = machine.resolve_device(args.device), _inputs.run_settings(args)
+        config = read_manifest(packed.checkpoint)["model"]["config"]
+        with _inputs.photos(args, config, max_scenes=1) as photos:
+            if args.num_images:
+                reference = read(ReferenceResult, args.reference) if args.reference else None
+                return sweep.measure_sweep(
+                    photos,
+                    packed,
+                    device,
+                    settings,
+                    num_images=args.num_images,
+                    repeats=args.repeats,
+                    reference=reference,
+                    fill_memory_gib=args.fill_memory,
+                )
+            result = timing.measure_speed(photos, packed, device, settings)
+    log.info("%.1f ms median of %d", result.latency_ms_median, len(result.latencies_ms))
+    return result
