@@ -6,7 +6,7 @@ import yaml
 from vggt_quant.cli import _configuration
 from vggt_quant.cli import main as cli
 from vggt_quant.cli.main import parser
-from vggt_quant.results import typed_json
+from vggt_quant.results.files import write_text
 
 
 def settings_of(*flags):
@@ -20,7 +20,7 @@ def out(tmp_path):
     out = tmp_path / "out"
     (out / "quantize").mkdir(parents=True)
     (out / "quantize" / "fp32.json").write_text("{}")
-    typed_json.write_text(yaml.safe_dump(settings_of()), out / "config.yaml")
+    write_text(yaml.safe_dump(settings_of()), out / "config.yaml")
     return out
 
 
@@ -65,7 +65,7 @@ def test_other_methods_devices_and_caches_go_into_the_same_folder(out):
 
 def test_the_same_photos_by_a_relative_path_are_the_same(tmp_path, out, monkeypatch):
     (tmp_path / "photos").mkdir()
-    typed_json.write_text(yaml.safe_dump(settings_of("--image-folder", str(tmp_path / "photos"))), out / "config.yaml")
+    write_text(yaml.safe_dump(settings_of("--image-folder", str(tmp_path / "photos"))), out / "config.yaml")
     monkeypatch.chdir(tmp_path)
     _configuration.expect_same_comparison(settings_of("--image-folder", "photos/"), out)
 

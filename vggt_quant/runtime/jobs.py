@@ -33,8 +33,8 @@ OUT_OF_MEMORY = (
     "t start new thread",
     "STATUS_ALLOC_FAILED",
 )
-ONEDNN = "could not create a primitive"
-"""All that oneDNN says when it gets no memory. It says so of other failures, too: taken for that under a limit only."""
+AMBIGUOUS = ("could not create a primitive", "returned NULL without setting an exception")
+"""What oneDNN and Python say when they get no memory, and of other failures, too: counts under a memory limit only."""
 DEADLY = (signal.SIGKILL, signal.SIGABRT)
 """Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""
 
@@ -127,7 +127,7 @@ def _judge(exception: Exception, *, is_limited: bool) -> tuple[str, int, str]:
     """Kind of error, exit code, sentence."""
     text = f"{type(exception).__name__}: {exception}".rstrip(": ")
     has_no_memory = isinstance(exception, OSError) and exception.errno == errno.ENOMEM
-    has_no_memory |= is_limited and text.endswith(ONEDNN)
+    has_no_memory |= is_limited and text.endswith(AMBIGUOUS)
     if has_no_memory or any(words in text for words in OUT_OF_MEMORY):
         return "out_of_memory", 1, text
     if isinstance(exception, RuntimeError) and isinstance(exception.__context__, RuntimeError | MemoryError):
