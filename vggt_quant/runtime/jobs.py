@@ -33,7 +33,11 @@ OUT_OF_MEMORY = (
     "t start new thread",
     "STATUS_ALLOC_FAILED",
 )
-AMBIGUOUS = ("could not create a primitive", "returned NULL without setting an exception")
+AMBIGUOUS = (
+    "could not create a primitive",
+    "returned NULL without setting an exception",
+    "error return without exception set",
+)
 """What oneDNN and Python say when they get no memory, and of other failures, too: counts under a memory limit only."""
 DEADLY = (signal.SIGKILL, signal.SIGABRT)
 """Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""
