@@ -4,7 +4,6 @@ Formats that a GPU alone runs are run here, too: without one their products are 
 """
 
 import copy
-import dataclasses
 import pickle
 import subprocess
 import sys
@@ -15,13 +14,15 @@ import torch
 from torch import nn
 
 from vggt_quant.kernels import torch_reference
-from vggt_quant.quantization import formats, methods
+from vggt_quant.quantization import formats
 from vggt_quant.quantization import grid as grids
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.quantize import quantize_model
 from vggt_quant.results import decibels
+from vggt_quant.variants import Policy, Variant
 
 SHAPES = [(16, 16), (9, 17), (192, 1000), (64, 128), (33, 130)]
-EVERY = {name: list(formats.layer(name).examples) for name in formats.names()}
+EVERY = {name: list(formats.spec(name).examples) for name in formats.names()}
 # Formats that another library multiplies, and their plain twins where it is missing.
 PEERS = {name: settings for name, settings in EVERY.items() if issubclass(formats.layer(name), Library)}
 SETTINGS = {name: settings for name, settings in EVERY.items() if name not in PEERS}
@@ -30,11 +31,7 @@ CASES = [(name, settings, shape) for name in EVERY for settings in EVERY[name] f
 OURS = [name for name in SETTINGS if name != "pytorch_dynamic_int8"]
 WITH_SETTINGS = [(name, settings) for name in OURS for settings in SETTINGS[name]]
 EVERY_SETTING = WITH_SETTINGS + [(name, settings) for name in PEERS for settings in PEERS[name]]
-METHODS = {
-    **{name: "round_to_float8" for name in ("fp8", "torchao_fp8", "humming_fp8")},
-    "bitsandbytes_nf4": "round_to_nf4",
-    "pytorch_dynamic_int8": "pytorch_dynamic",
-}
+NONE_KEPT = Policy(min_features=0)
 # Libraries that round activations to int8 by their own rules, row by row: half a step of 127. And one, where it is
 # installed, whose kernel for CPUs takes wrong scales where a row is narrower than a block of 64 (bitsandbytes 0.50).
 ROUND_INSIDE = {"torchao_int8": 0.02, "bitsandbytes_int8": 0.02, "bitsandbytes_nf4": 0.05}
@@ -49,10 +46,10 @@ def pack(name, settings, shape, *, bias=True, dtype=torch.float32):
 
 def packed_twin(name, settings, linear):
     """The packed layer of a Linear, which is the method's to change."""
-    method, model = methods.get(METHODS.get(name, "round_to_nearest")), nn.Sequential(linear)
-    takes_format = any(field.name == "format" for field in dataclasses.fields(method.Config))
-    config = method.Config(format=name, **settings) if takes_format else method.Config()
-    method.quantize(model, ["0"], config, None)
+    method = formats.spec(name).method
+    config = {} if method else {"format": name, **settings}
+    model = nn.Sequential(linear)
+    quantize_model(model, Variant(name=name, method=method or "round_to_nearest", config=config, policy=NONE_KEPT))
     return model[0]
 
 
@@ -190,7 +187,7 @@ def test_sizes_on_a_wide_layer_meet_the_promise():
         ("w4a16", {"group_size": 64}, 0.536),
     ):
         packed = formats.layer(name)
-        grid = grids.fit(weight, bits=packed.bits, **settings)
+        grid = grids.fit(weight, bits=packed.spec.bits, **settings)
         layer = packed.from_integers(grids.to_integers(weight, grid), grid, None)
         assert layer.packed_bytes() / layer.num_weights <= limit
 

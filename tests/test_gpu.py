@@ -113,7 +113,7 @@ def test_integers_chosen_on_the_gpu_are_those_of_the_cpu(name):
     made = []
     for place in ("cpu", "cuda"):
         w = weight.to(place)
-        grid = grids.fit(w, bits=packed.bits, group_size=group_size)
+        grid = grids.fit(w, bits=packed.spec.bits, group_size=group_size)
         made.append(packed.from_integers(grids.to_integers(w, grid), grid, None))
     assert torch.equal(made[0].weight_packed, made[1].weight_packed.cpu())
     assert torch.equal(made[0].weight_scale, made[1].weight_scale.cpu())

@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 import torch
-from test_formats import METHODS, PEERS, pack, packed_twin
+from test_formats import PEERS, pack, packed_twin
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -17,6 +17,7 @@ from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import checkpoint, formats, methods, quantize
 from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
 from vggt_quant.results import decibels
 from vggt_quant.variants import RunSettings, load_variants
@@ -30,6 +31,7 @@ class PackedLinear(Library, Int8):
     """A library that stands for those which rearrange weights: it makes a Linear of its own."""
 
     format, library, distribution, product = "copying", "torch", "torch", "a Linear"
+    spec = FormatSpec(bits=8)
     rearranges = True
 
     def hand_over(self, device):
@@ -138,9 +140,9 @@ def test_zero_points_are_refused_where_the_library_would_ignore_them(name):
 
 
 def test_a_method_refuses_another_methods_format():
-    for method, name in (("round_to_float8", "w8a8"), ("round_to_nearest", "torchao_fp8")):
-        with pytest.raises(ValueError, match=f"format is '{name}'; {method} writes"):
-            methods.get(method).Config(format=name)
+    words = "format is 'pytorch_dynamic_int8', which is written by the method pytorch_dynamic only, not by round_to_nea"
+    with pytest.raises(ValueError, match=words):
+        methods.get("round_to_nearest").Config(format="pytorch_dynamic_int8")
 
 
 @pytest.fixture(scope="module")
@@ -205,10 +207,8 @@ def test_blocks_of_a_kind_share_their_compiled_code():
 
 
 def test_every_peer_has_a_variant():
-    used = {VARIANTS[name].config.get("format") for name in VARIANTS} | {"bitsandbytes_nf4"}
+    used = {methods.config_of(variant).packs for variant in VARIANTS.values()}
     assert set(PEERS) == used - {None}
-    assert {VARIANTS[name].method for name in VARIANTS} == {"cast", "round_to_nearest", *METHODS.values()} - {
-        "pytorch_dynamic"
-    }
+    assert {variant.method for variant in VARIANTS.values()} == {"cast", "round_to_nearest"}
     assert not any(variant.is_default(device) for variant in VARIANTS.values() for device in ("cpu", "cuda"))
     assert all(engine.device_kinds(name) for name in PEERS)

@@ -182,12 +182,24 @@ def test_impossible_old_settings_are_refused(settings, words):
     [
         ("int3_magic", "no variant 'int3_magic'"),
         (Variant(name="v", method="magic"), "no method 'magic'"),
-        (Variant(name="v", method="round_to_nearest", config={"format": "w4a16"}), "group_size is None"),
+        (
+            Variant(name="v", method="round_to_nearest", config={"format": "w4a16"}),
+            "Variant v: config: w4a16 needs a group_size, e.g. 128",
+        ),
         (Variant(name="v", method="round_to_nearest", config={"format": "w9"}), "w9"),
-        (Variant(name="v", method="round_to_nearest", config={"format": "w4a16", "group_size": "64"}), "is '64'"),
-        (Variant(name="v", method="round_to_nearest", config={"format": "w4a16", "group_size": 0}), "group_size is 0"),
-        (Variant(name="v", method="round_to_nearest", config={"format": "w8a16", "zero_points": "no"}), "is 'no'"),
-        (Variant(name="v", method="cast", config={"bits": 3}), "does not know"),
+        (Variant(name="v", method="round_to_nearest", config={"format": "w4a16", "group_size": "64"}), "but is '64'"),
+        (
+            Variant(name="v", method="round_to_nearest", config={"format": "w4a16", "group_size": 0}),
+            "group_size should be a whole number from 1 or null, but is 0",
+        ),
+        (
+            Variant(name="v", method="round_to_nearest", config={"format": "w8a16", "zero_points": "no"}),
+            "zero_points should be true or false, but is 'no'",
+        ),
+        (
+            Variant(name="v", method="cast", config={"bits": 3}),
+            "Variant v: config: there is no key 'bits'; there are none",
+        ),
     ],
 )
 def test_impossible_variants_are_refused_by_name(variant, words):

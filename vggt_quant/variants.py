@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from vggt_quant.results.validation import Definition, build, near
 
@@ -79,6 +79,10 @@ class Policy(Definition, frozen=True, kw_only=True):
     """Layers with fewer inputs or outputs are kept."""
 
 
+FORMER_METHODS = {"round_to_float8": "fp8", "round_to_nf4": "bitsandbytes_nf4"}
+"""Older names of `round_to_nearest`, which are still taken, and the format that each wrote."""
+
+
 class VariantSettings(Definition, frozen=True, kw_only=True):
     """One entry of `variants.yaml`: a method, its settings, and how all that it leaves alone is stored."""
 
@@ -102,6 +106,9 @@ class VariantSettings(Definition, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what cannot be a variant."""
         super().__post_init__()
+        if self.method in FORMER_METHODS:
+            structs.force_setattr(self, "config", {"format": FORMER_METHODS[self.method], **self.config})
+            structs.force_setattr(self, "method", "round_to_nearest")
         if self.run.tf32 and self.dtype != "float32":
             raise ValueError(f"run.tf32 goes with dtype: float32 only, not with {self.dtype}.")
         if self.run.attention != "bfloat16" and self.dtype != "bfloat16":

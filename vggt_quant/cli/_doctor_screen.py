@@ -72,8 +72,7 @@ def variants() -> Table:
 
 def _kernel(variant: Variant, kind: str) -> str:
     """What multiplies the packed layers: the format's kernel, be it named in the settings or fixed by the method."""
-    fixed = getattr(methods.get(variant.method), "PackedLinear", None)
-    format_name = variant.config.get("format", fixed.format if fixed else None)
+    format_name = methods.config_of(variant).packs
     if format_name is None:
         return f"torch {variant.dtype}"
     if kind not in device_kinds(format_name):

@@ -98,7 +98,7 @@ def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -
 
 def device_kinds(format_name: str) -> tuple[str, ...]:
     """The kinds of device that a format has a kernel for."""
-    return formats.layer(format_name).devices
+    return formats.spec(format_name).devices
 
 
 def unsupported(format_name: str, device: torch.device) -> str | None:

@@ -64,7 +64,7 @@ def _find(path: Path) -> QuantizeResult | None:
 
 
 def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> QuantizeResult:
-    supported = getattr(methods.get(variant.method), "DEVICES", (device,))
+    supported = methods.config_of(variant).devices
     place = device if device in supported else supported[0]
     vggt = load_pretrained(resolve(model.name), device=place)
     done = quantize.run(vggt, variant, dtype=getattr(torch, variant.dtype))

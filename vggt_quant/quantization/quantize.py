@@ -1,18 +1,22 @@
 """The driver: a model and a variant in, the packed model out, layer by layer and in place."""
 
-import dataclasses
+from __future__ import annotations
+
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from vggt_quant.quantization import methods
-from vggt_quant.quantization.formats.base import packed_layers
+from vggt_quant.quantization.formats.base import PackedBase, packed_layers
+from vggt_quant.quantization.formats.base import replace as put
 from vggt_quant.quantization.policy import Selection, select
+from vggt_quant.results import decibels
+from vggt_quant.runtime import progress
 from vggt_quant.variants import Variant, find_variant
 
 
@@ -47,20 +51,33 @@ def quantize_model(model: nn.Module, variant: str | Variant, *, dtype: torch.dty
 def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Quantization:
     """Quantize `model` in place and say what was done; see `quantize_model`."""
     started = time.perf_counter()
-    method, config = methods.get(variant.method), method_config(variant)
+    method, config = methods.get(variant.method), methods.config_of(variant)
     selection = select(model, variant.policy)
     _check_model(model)
-    if not selection.quantized and variant.method != "cast":
+    if not selection.quantized and config.packs:
         raise ValueError(f"{variant.name} finds nothing to quantize: {_why_nothing(model, selection)}.")
     aliases = _aliases(model, selection.quantized)
-    with torch.no_grad():
-        sqnr_db = method.quantize(model, selection.quantized, config, None)
+    sqnr_db: dict[str, float] = {}
+    with torch.no_grad(), progress.steps(variant.method, len(selection.quantized)) as advance:
+        method.quantize(model, selection.quantized, config, _replace(model, sqnr_db, advance), None)
         for alias, name in aliases.items():
             model.set_submodule(alias, model.get_submodule(name))
         if dtype is not None:
             cast_dense(model, dtype)
     seconds = time.perf_counter() - started
     return Quantization(variant=variant, selection=selection, sqnr_db=sqnr_db, seconds=seconds)
+
+
+def _replace(model: nn.Module, sqnr_db: dict[str, float], advance: Callable[[], None]) -> methods.Replace:
+    """What a method calls for each layer; it also notes how far the packed weight is from the one that it replaces."""
+
+    def replace(name: str, packed: PackedBase) -> None:
+        weight = methods.linear_of(model, name).weight.detach()
+        sqnr_db[name] = decibels.sqnr_db(weight, packed.dequantized())
+        put(model, name, packed)
+        advance()
+
+    return replace
 
 
 def _check_model(model: nn.Module) -> None:
@@ -84,24 +101,6 @@ def _why_nothing(model: nn.Module, selection: Selection) -> str:
         return "the model has no nn.Linear"
     reason, _ = Counter(selection.kept.values()).most_common(1)[0]
     return f"the model has {kept} Linears and all are kept, most of them because: {reason}"
-
-
-def method_config(variant: Variant) -> Any:
-    """The method's own settings, checked.
-
-    Raises:
-        ValueError: A setting that the method does not know or refuses.
-    """
-    config = methods.get(variant.method).Config
-    known = {field.name for field in dataclasses.fields(config)}
-    unknown = set(variant.config) - known
-    if unknown:
-        says = f"it knows {', '.join(sorted(known))}" if known else "it has no settings"
-        raise ValueError(f"Variant {variant.name}: {variant.method} does not know {sorted(unknown)}; {says}.")
-    try:
-        return config(**variant.config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"Variant {variant.name}: {error}") from error
 
 
 def cast_dense(model: nn.Module, dtype: torch.dtype) -> None:

@@ -18,6 +18,15 @@ def track(items: Sequence[Item], description: str) -> Iterable[Item]:
 
 
 @contextlib.contextmanager
+def steps(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr for `total` steps; call what it gives after each of them."""
+    is_off = not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=is_off, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
 def transfer(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr for bytes that arrive; call what it gives with the number of each new lot of them."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

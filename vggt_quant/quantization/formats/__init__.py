@@ -2,15 +2,20 @@
 
 Every format file has a class `PackedLinear`, a `base.PackedBase`, which replaces an `nn.Linear`; `base` is the whole
 protocol. A format knows a Linear, never VGGT. Modules are swapped and tensors not subclassed, because a plain buffer
-keeps autocast, safetensors and `sum of bytes` truthful. Names can be listed without importing torch.
+keeps autocast, safetensors and `sum of bytes` truthful. Names and facts (`SPEC`) are read without importing torch.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from vggt_quant.quantization.formats._spec import FormatSpec, read_spec
+from vggt_quant.results.validation import near
 
 if TYPE_CHECKING:
     from vggt_quant.quantization.formats.base import PackedBase
@@ -28,8 +33,7 @@ def get(name: str) -> ModuleType:
     Raises:
         ValueError: No file of that name.
     """
-    if name not in names():
-        raise ValueError(f"There is no format {name!r}; there are {', '.join(names())}.")
+    _expect(name)
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -41,3 +45,19 @@ def layer(name: str) -> type[PackedBase]:
     """
     found: type[PackedBase] = get(name).PackedLinear
     return found
+
+
+@functools.cache
+def spec(name: str) -> FormatSpec:
+    """What a format's file declares about it.
+
+    Raises:
+        ValueError: No file of that name, or one without a sound declaration.
+    """
+    _expect(name)
+    return read_spec(Path(__file__).with_name(f"{name}.py"))
+
+
+def _expect(name: str) -> None:
+    if name not in names():
+        raise ValueError(f"There is no format {name!r}{near(name, names())}; there are {', '.join(names())}.")

@@ -18,7 +18,6 @@ class Humming(Library):
     library, distribution = "humming", "humming-kernels"
     multiple_of = 64
     rearranges = True
-    devices = ("cuda",)
     weights: ClassVar[str]
     """Humming's name of the weights' type."""
     activations: ClassVar[str] = "bfloat16"

@@ -7,10 +7,25 @@ from torch import Tensor
 
 from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization.formats.base import Layout, PackedBase
-from vggt_quant.quantization.grid import SCALE_DTYPE, Grid
+from vggt_quant.quantization.grid import SCALE_DTYPE, Grid, fit, to_integers
 
 
-class Int8(PackedBase):
+class Integers(PackedBase):
+    """A format of integers on a `grid.Grid`."""
+
+    @classmethod
+    def from_integers(cls, integers_NK: Tensor, grid: Grid, bias_N: Tensor | None) -> Self:
+        """Pack integers of `grid.to_integers`."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_weight(cls, weight_NK: Tensor, bias_N: Tensor | None, **settings: Any) -> Self:
+        """The nearest integers on a grid that spans each row or group from end to end; `settings` are `grid.fit`'s."""
+        grid = fit(weight_NK, bits=cls.spec.bits, **settings)
+        return cls.from_integers(to_integers(weight_NK, grid), grid, bias_N)
+
+
+class Int8(Integers):
     """One byte per weight, a scale (and zero point) per output channel.
 
     weight_packed      int8   [N, K]
@@ -20,8 +35,6 @@ class Int8(PackedBase):
 
     Cost: 1 + 2/K bytes per weight (1 + 4/K with zero points).
     """
-
-    bits = 8
 
     @classmethod
     def layout(cls, fields: dict[str, Any]) -> Layout:
@@ -57,7 +70,7 @@ class Int8(PackedBase):
         )
 
 
-class Int4(PackedBase):
+class Int4(Integers):
     """Two weights per byte, a scale (and zero point) per group of inputs.
 
     weight_packed      uint8  [N, ceil(K / 2)]   column 2j in the low nibble, 2j + 1 in the high one
@@ -68,7 +81,6 @@ class Int4(PackedBase):
     Cost: 0.5 + 2/group_size bytes per weight (3/group_size with zero points).
     """
 
-    bits = 4
     settings = ("group_size",)
 
     @classmethod

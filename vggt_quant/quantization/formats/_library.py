@@ -32,15 +32,13 @@ class Library(PackedBase):
     """Of a GPU."""
     multiple_of: ClassVar[int] = 1
     """Both sides of a weight are multiples of it on a GPU."""
-    zero_points: ClassVar[bool] = False
-    """Whether the library multiplies weights that have some."""
     rearranges: ClassVar[bool] = False
     """Whether the library makes weights of its own; ours then wait in the CPU's memory."""
     multiplies_in: ClassVar[str | None] = None
     """The 8-bit type that the library multiplies in; None where that is the activations' own type."""
 
     def __init__(self, tensors: dict[str, Tensor | None], **fields: Any) -> None:
-        if not self.zero_points and tensors.get("weight_zero_point") is not None:
+        if not self.spec.zero_points and tensors.get("weight_zero_point") is not None:
             raise ValueError(f"{self.format} multiplies no weights with zero points; leave zero_points out.")
         super().__init__(tensors, **fields)
 
@@ -66,7 +64,7 @@ class Library(PackedBase):
 
     @classmethod
     def _runs_on(cls, device: torch.device) -> bool:
-        return device.type in cls.devices and cls.unsupported(device) is None
+        return device.type in cls.spec.devices and cls.unsupported(device) is None
 
     @classmethod
     def kernel(cls, device: torch.device) -> str:

@@ -2,7 +2,7 @@
 
 A format file has a class `PackedLinear(PackedBase)`. It must say
 
-    format, bits                    the name of its file; bits of a weight
+    format, spec                    the name of its file; what that file declares as `SPEC`
     layout(fields)                  the tensors that a checkpoint stores, with dtypes and shapes
     dequantized()                   float32 [N, K]: the weights that it stands for
     multiply(operand)               the product
@@ -10,8 +10,9 @@ A format file has a class `PackedLinear(PackedBase)`. It must say
 
 and may say, where it differs from the default below,
 
-    settings, examples              further fields of its own; settings that the conformance tests try
-    devices, unsupported(device)    where it runs
+    from_weight(weight, bias)       the Linear's weight rounded to nearest, if methods may write it
+    settings                        further fields of its own
+    unsupported(device)             why a device cannot run it
     operand, arithmetic             what it multiplies, and in which type
     in_graphs                       whether a CUDA graph can hold the product
 
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from vggt_quant.kernels import products
 from vggt_quant.kernels.operands import Kind
+from vggt_quant.quantization.formats._spec import FormatSpec
 
 Layout = dict[str, tuple[torch.dtype | None, tuple[int, ...]]]
 Stamp = tuple[tuple[Tensor | None, int], ...]
@@ -86,13 +88,10 @@ class PackedBase(nn.Module):
     """A Linear over packed weights, held in buffers by the names of the format's `layout`."""
 
     format: ClassVar[str]
-    bits: ClassVar[int]
+    spec: ClassVar[FormatSpec]
+    """Its declaration, which is read without torch, too (`formats.spec`)."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Names of further fields, each an attribute."""
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
-    """Settings of a method for this format that the conformance tests try."""
-    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
-    """The kinds of device that have a kernel for it."""
     in_graphs: ClassVar[bool] = True
     """Whether a CUDA graph can hold the product: not where it waits for the GPU."""
 
@@ -116,6 +115,15 @@ class PackedBase(nn.Module):
         """Tensors by name with dtype (None: any) and shape; `weight_zero_point` and `bias` may be absent."""
         raise NotImplementedError
 
+    @classmethod
+    def from_weight(cls, weight_NK: Tensor, bias_N: Tensor | None, **settings: Any) -> Self:
+        """Pack a weight, each value rounded to the nearest that the format has; `settings` as `spec` allows them.
+
+        Raises:
+            ValueError: The weight holds NaN or infinity.
+        """
+        raise NotImplementedError
+
     def dequantized(self) -> Tensor:
         """float32 [N, K]."""
         raise NotImplementedError
@@ -131,7 +139,7 @@ class PackedBase(nn.Module):
 
     @classmethod
     def unsupported(cls, device: torch.device) -> str | None:
-        """Why `device`, of a kind in `devices`, cannot run it, or None."""
+        """Why `device`, of a kind in `spec.devices`, cannot run it, or None."""
         if device.type == "cuda" and not has_triton():
             return f"{cls.format} needs Triton on a GPU, which is not installed"
         return None
@@ -241,6 +249,16 @@ def check_tensors(tensors: dict[str, Tensor], expected: Layout) -> None:
         if tensor.dtype != (dtype or tensor.dtype) or tuple(tensor.shape) != shape:
             found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             raise ValueError(f"{name} is {found}, but should have {dtype or 'any dtype'} and {shape}.")
+
+
+def expect_finite(weight: Tensor) -> None:
+    """Refuse a weight that no packed format can hold.
+
+    Raises:
+        ValueError: It holds NaN or infinity.
+    """
+    if not torch.isfinite(weight).all():
+        raise ValueError("A weight holds NaN or infinity; it cannot be quantized.")
 
 
 def has_triton() -> bool:

@@ -12,14 +12,19 @@ from torch import Tensor
 
 from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.formats._spec import FormatSpec
 
 THRESHOLD = 6.0
+
+
+SPEC = FormatSpec(bits=8)
 
 
 class PackedLinear(Library, Int8):
     """A Linear over bitsandbytes' int8 state."""
 
     format = "bitsandbytes_int8"
+    spec = SPEC
     library, distribution = "bitsandbytes", "bitsandbytes"
     product = f"LLM.int8, threshold {THRESHOLD:g}"
     multiplies_in = "int8"

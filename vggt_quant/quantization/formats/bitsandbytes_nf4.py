@@ -9,13 +9,15 @@ times the scale of its block (Dettmers et al. 2023, QLoRA, arXiv:2305.14314, app
 second time, which the library can do, too.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vggt_quant.quantization.formats._library import Library
-from vggt_quant.quantization.formats.base import Layout
+from vggt_quant.quantization.formats._spec import FormatSpec
+from vggt_quant.quantization.formats.base import Layout, expect_finite
 
 BLOCK = 64
 VALUES = (
@@ -25,11 +27,14 @@ VALUES = (
 )  # fmt: skip
 
 
+SPEC = FormatSpec(bits=4, integers=False)
+
+
 class PackedLinear(Library):
     """A Linear over NF4 weights."""
 
     format = "bitsandbytes_nf4"
-    bits = 4
+    spec = SPEC
     library, distribution = "bitsandbytes", "bitsandbytes"
     product = "matmul_4bit nf4"
 
@@ -44,12 +49,24 @@ class PackedLinear(Library):
         }
 
     @classmethod
-    def from_codes(cls, codes_NK: Tensor, scale_B: Tensor, bias_N: Tensor | None) -> "PackedLinear":
+    def from_codes(cls, codes_NK: Tensor, scale_B: Tensor, bias_N: Tensor | None) -> Self:
         """Pack indices into `VALUES` and the scale of each block."""
         rows, columns = codes_NK.shape
-        codes = torch.nn.functional.pad(codes_NK.to(torch.uint8).flatten(), (0, rows * columns % 2))
+        codes = functional.pad(codes_NK.to(torch.uint8).flatten(), (0, rows * columns % 2))
         tensors = {"weight_packed": (codes[::2] << 4) | codes[1::2], "weight_scale": scale_B, "bias": bias_N}
         return cls(tensors, out_features=rows, in_features=columns)
+
+    @classmethod
+    def from_weight(cls, weight_NK: Tensor, bias_N: Tensor | None, **settings: Any) -> Self:
+        """The nearest of the 16 values under the largest magnitude of each block, which runs on from row to row."""
+        expect_finite(weight_NK)
+        flat = weight_NK.float().flatten()
+        blocks = functional.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
+        scale_B = blocks.abs().amax(1)
+        values = torch.tensor(VALUES, device=flat.device)
+        middles = (values[1:] + values[:-1]) / 2
+        codes = torch.bucketize(blocks / scale_B.clamp(min=torch.finfo(torch.float32).tiny)[:, None], middles)
+        return cls.from_codes(codes.flatten()[: len(flat)].view_as(weight_NK), scale_B, bias_N)
 
     def dequantized(self) -> Tensor:
         """float32 [N, K]."""

@@ -9,22 +9,27 @@ arXiv:2209.05433). The product runs on matrix units, at twice the rate of bfloat
 format says so and does not run.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from vggt_quant.kernels import products
 from vggt_quant.kernels.operands import Kind, Rows
-from vggt_quant.quantization.formats.base import Layout, PackedBase
+from vggt_quant.quantization.formats._spec import FormatSpec
+from vggt_quant.quantization.formats.base import Layout, PackedBase, expect_finite
+
+LARGEST = 448.0
+SMALLEST_SCALE = 1e-30
+"""Of a row of zeros."""
+SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",))
 
 
 class PackedLinear(PackedBase):
     """A Linear in float8."""
 
     format = "fp8"
-    bits = 8
-    devices = ("cuda",)
+    spec = SPEC
 
     @property
     def operand(self) -> Kind:
@@ -42,11 +47,20 @@ class PackedLinear(PackedBase):
         }
 
     @classmethod
-    def from_values(cls, values_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "PackedLinear":
+    def from_values(cls, values_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> Self:
         """Pack float8 values and their scales."""
         rows, columns = values_NK.shape
         tensors = {"weight_packed": values_NK, "weight_scale": scale_N, "bias": bias_N}
         return cls(tensors, out_features=rows, in_features=columns)
+
+    @classmethod
+    def from_weight(cls, weight_NK: Tensor, bias_N: Tensor | None, **settings: Any) -> Self:
+        """The nearest e4m3 values under a scale that lets each row end at 448 (PyTorch's "rowwise" recipe)."""
+        expect_finite(weight_NK)
+        weight_NK = weight_NK.float()
+        # A GPU divides by a number as it multiplies by the inverse, a CPU does not: so that both choose the same scale.
+        scale_N = (weight_NK.abs().amax(1) * (1 / LARGEST)).clamp(min=SMALLEST_SCALE)
+        return cls.from_values((weight_NK / scale_N[:, None]).to(torch.float8_e4m3fn), scale_N, bias_N)
 
     def dequantized(self) -> Tensor:
         """float32 [N, K]."""

@@ -7,17 +7,20 @@ import torch
 from torch import Tensor
 
 from vggt_quant.quantization.formats._humming import Humming
+from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.formats.fp8 import PackedLinear as Float8
+
+SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",))
 
 
 class PackedLinear(Humming, Float8):
     """A Linear over a `HummingLayer` in float8."""
 
     format = "humming_fp8"
+    spec = SPEC
     product = "float8 by float8"
     least_capability = (8, 9)
     multiplies_in = "float8"
-    devices = ("cuda",)
     weights = activations = "float8e4m3"
 
     def words(self) -> Tensor:

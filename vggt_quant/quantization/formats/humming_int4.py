@@ -5,13 +5,16 @@ from torch import Tensor
 
 from vggt_quant.quantization.formats._humming import Humming
 from vggt_quant.quantization.formats._integers import Int4
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(bits=4, grouped=True, devices=("cuda",), examples=({"group_size": 64},))
 
 
 class PackedLinear(Humming, Int4):
     """A Linear over a `HummingLayer` with int4 weights."""
 
     format = "humming_int4"
-    examples = ({"group_size": 64},)
+    spec = SPEC
     product = "int4 by bfloat16"
     multiple_of = 128
     """Of fewer outputs its tuning makes no tile."""

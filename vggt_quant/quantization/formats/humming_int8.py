@@ -5,12 +5,16 @@ from torch import Tensor
 
 from vggt_quant.quantization.formats._humming import Humming
 from vggt_quant.quantization.formats._integers import Int8
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(bits=8, devices=("cuda",))
 
 
 class PackedLinear(Humming, Int8):
     """A Linear over a `HummingLayer` in int8."""
 
     format = "humming_int8"
+    spec = SPEC
     product = "int8 by int8"
     weights = activations = multiplies_in = "int8"
 

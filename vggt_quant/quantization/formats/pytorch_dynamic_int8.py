@@ -18,15 +18,17 @@ import torch
 from torch import Tensor
 from torch.ao.nn.quantized import dynamic
 
+from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.formats.base import Layout, PackedBase, check_tensors
+
+SPEC = FormatSpec(bits=8, integers=False, devices=("cpu",), method="pytorch_dynamic")
 
 
 class PackedLinear(PackedBase):
     """A torch dynamic-quantized Linear; its tensors are in torch's object, and leave and enter it as plain ones."""
 
     format = "pytorch_dynamic_int8"
-    bits = 8
-    devices = ("cpu",)
+    spec = SPEC
 
     def __init__(self, linear: dynamic.Linear, *, has_bias: bool) -> None:
         super().__init__({}, in_features=linear.in_features, out_features=linear.out_features)

@@ -11,19 +11,22 @@ from torch.nn import functional
 
 from vggt_quant.kernels import products
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.formats.fp8 import PackedLinear as Float8
+
+SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",))
 
 
 class PackedLinear(Library, Float8):
     """A Linear over a torchao `Float8Tensor`."""
 
     format = "torchao_fp8"
+    spec = SPEC
     library, distribution = "torchao", "torchao"
     product = "Float8Tensor, dynamic by token"
     least_capability = (8, 9)
     multiple_of = 16
     multiplies_in = "float8"
-    devices = ("cuda",)
 
     def hand_over(self, device: torch.device) -> Any:
         """A `Float8Tensor` over our bytes."""

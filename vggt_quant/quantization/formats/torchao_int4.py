@@ -12,30 +12,38 @@ from torch.nn import functional
 
 from vggt_quant.quantization.formats._integers import Int4
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.formats._spec import FormatSpec
 
 COLUMNS, ROWS = 1024, 8
 """The kernel's weights are filled up with zeros to multiples of these."""
 INNER_TILES = 8
 
 
+SPEC = FormatSpec(
+    bits=4,
+    grouped=True,
+    group_sizes=(32, 64, 128, 256),
+    zero_points=True,
+    devices=("cuda",),
+    examples=({"group_size": 128, "zero_points": True}, {"group_size": 32}),
+)
+
+
 class PackedLinear(Library, Int4):
     """A Linear over a torchao `Int4TilePackedTo4dTensor`."""
 
     format = "torchao_int4"
-    examples = ({"group_size": 128, "zero_points": True}, {"group_size": 32})
+    spec = SPEC
     library, distribution = "torchao", "torchao"
     product = "Int4TilePackedTo4dTensor"
     least_capability = (8, 0)
-    zero_points = True
     rearranges = True
-    devices = ("cuda",)
 
     def hand_over(self, device: torch.device) -> Any:
         """An `Int4TilePackedTo4dTensor` of its own memory."""
         from torchao.quantization import Int4TilePackedTo4dTensor
 
-        if self.group_size not in (32, 64, 128, 256):
-            raise ValueError(f"torchao_int4 has groups of 32, 64, 128 or 256, not {self.group_size}.")
+        self.spec.check(self.format, self.group_size, zero_points=False)
         return Int4TilePackedTo4dTensor(
             torch.ops.aten._convert_weight_to_int4pack(self.nibbles().to(device), INNER_TILES),
             self.scales_and_zeros().to(device),

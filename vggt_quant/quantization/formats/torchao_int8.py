@@ -13,12 +13,16 @@ from torch.nn import functional
 
 from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(bits=8)
 
 
 class PackedLinear(Library, Int8):
     """A Linear over a torchao `Int8Tensor`."""
 
     format = "torchao_int8"
+    spec = SPEC
     library, distribution = "torchao", "torchao"
     product = "Int8Tensor, dynamic by token"
     multiple_of = 8

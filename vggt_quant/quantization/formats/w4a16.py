@@ -8,13 +8,21 @@ from torch import Tensor
 
 from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization.formats._integers import Int4
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(
+    bits=4,
+    grouped=True,
+    zero_points=True,
+    examples=({"group_size": 128}, {"group_size": 64}, {"group_size": 48, "zero_points": True}),
+)
 
 
 class PackedLinear(Int4):
     """A Linear over packed int4 weights."""
 
     format = "w4a16"
-    examples = ({"group_size": 128}, {"group_size": 64}, {"group_size": 48, "zero_points": True})
+    spec = SPEC
 
     @classmethod
     def kernel(cls, device: torch.device) -> str:

@@ -12,13 +12,18 @@ from torch import Tensor
 from vggt_quant.kernels import cpu_int8, products, torch_reference
 from vggt_quant.kernels.operands import Kind, Rows
 from vggt_quant.quantization.formats._integers import Int4
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(
+    bits=4, grouped=True, zero_points=True, examples=({"group_size": 128}, {"group_size": 48, "zero_points": True})
+)
 
 
 class PackedLinear(Int4):
     """A Linear over packed int4 weights, multiplied in 8 bits."""
 
     format = "w4a8"
-    examples = ({"group_size": 128}, {"group_size": 48, "zero_points": True})
+    spec = SPEC
 
     @property
     def operand(self) -> Kind:

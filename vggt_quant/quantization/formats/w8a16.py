@@ -8,13 +8,16 @@ from torch import Tensor
 
 from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization.formats._integers import Int8
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(bits=8, zero_points=True, examples=({}, {"zero_points": True}))
 
 
 class PackedLinear(Int8):
     """A Linear over int8 weights."""
 
     format = "w8a16"
-    examples = ({}, {"zero_points": True})
+    spec = SPEC
 
     @classmethod
     def kernel(cls, device: torch.device) -> str:

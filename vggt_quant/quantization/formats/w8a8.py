@@ -14,13 +14,16 @@ from torch import Tensor
 from vggt_quant.kernels import cpu_int8, products
 from vggt_quant.kernels.operands import Kind, Rows
 from vggt_quant.quantization.formats._integers import Int8
+from vggt_quant.quantization.formats._spec import FormatSpec
+
+SPEC = FormatSpec(bits=8, zero_points=True, examples=({}, {"zero_points": True}))
 
 
 class PackedLinear(Int8):
     """A Linear in int8."""
 
     format = "w8a8"
-    examples = ({}, {"zero_points": True})
+    spec = SPEC
 
     @property
     def operand(self) -> Kind:

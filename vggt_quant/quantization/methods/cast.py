@@ -1,15 +1,22 @@
 """Cast: no integers at all. The variants `fp32` and `bf16`, the baselines that every other one is compared with."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
+
+from vggt_quant.quantization.methods import MethodConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vggt_quant.quantization.methods import Calibration, Replace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(MethodConfig, frozen=True, kw_only=True):
     """Nothing to set: the type is the variant's `dtype`."""
 
 
-def quantize(model: nn.Module, layers: list[str], config: Config, calibration: None) -> dict[str, float]:
+def quantize(
+    model: nn.Module, layers: list[str], config: Config, replace: Replace, calibration: Calibration | None
+) -> None:
     """Leave every layer as it is."""
-    return {}
