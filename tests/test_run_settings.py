@@ -81,4 +81,4 @@ def test_the_workflow_leaves_out_what_is_no_default_until_it_is_named(tmp_path):
     project = Project(tmp_path, {"fp32": cast, "tf32": other, "fast": on_gpus, "slow": on_cpus})
     usual = project.would_run()
     assert {name for name in ("fp32", "tf32", "fast", "slow") if f"speed_{name}" in usual} == {"fp32", "slow"}
-    assert "speed_tf32" in project.would_run("--config", "methods=[tf32]")
+    assert "speed_tf32" in project.would_run("--config", "variants=[tf32]")

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from vggt_quant.variants import load_variants
+from vggt_quant.quantization.catalog import load_variants
+from vggt_quant.variants import expect_variants
 
 OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
 """Words that mean the same in a folder that holds a file of that name."""
@@ -16,9 +17,7 @@ def configuration(args: Namespace) -> dict[str, Any]:
     """The workflow's config.yaml; folders and files as absolute paths, since the workflow runs in the output folder."""
     variants = load_variants(args.variants)
     methods = [name for names in args.methods for name in names] if args.methods else None
-    unknown = [name for name in methods or [] if name not in variants]
-    if unknown:
-        raise ValueError(f"There is no method {', '.join(unknown)}; there are {', '.join(variants)}.")
+    expect_variants(methods or [], variants)
     _expect_folder("--image-folder", args.image_folder, "drawn")
     # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
     calibration = args.calibration_folder or ("drawn" if args.image_folder == "drawn" else "none")
@@ -35,7 +34,7 @@ def configuration(args: Namespace) -> dict[str, Any]:
             "folder": None if calibration == "none" else _absolute(calibration),
         },
         "device": args.device,
-        "methods": list(dict.fromkeys(methods)) if methods else None,
+        "variants": list(dict.fromkeys(methods)) if methods else None,
         "variants_file": str(args.variants.absolute()) if args.variants else None,
         "cache_dir": str(args.cache_dir.absolute()) if args.cache_dir else "cache",
         "results_dir": ".",

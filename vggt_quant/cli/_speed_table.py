@@ -13,12 +13,13 @@ from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vggt_quant.quantization.catalog import load_variants
 from vggt_quant.report import speed_folder, speed_report
 from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, write
 from vggt_quant.results.speed_schema import SweepResult
 from vggt_quant.runtime import cache_keys, jobs, locks, machine, provenance
 from vggt_quant.runtime.fingerprint import digest, own_sources
-from vggt_quant.variants import Variant, load_variants
+from vggt_quant.variants import Variant
 
 BASELINE = "bf16"
 NUM_IMAGES = (1, 2, 5, 10, 20, 50, 100)

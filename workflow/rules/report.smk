@@ -19,7 +19,7 @@ rule report:
     log:
         f"{LOGS}/report.log",
     params:
-        methods=list(VARIANTS),
+        variants=list(VARIANTS),
         calibration=CALIBRATION or "",
         code=KEYS["report"],
     # The folders are asked of the files: with results on S3, Snakemake fetches them to a place of its own.
