@@ -17,7 +17,7 @@ CRASHES = '''"""A format of the tests: int8 weights, behind a kernel that writes
 import triton
 import triton.language as tl
 
-from vggt_quant.formats.w8a16 import PackedLinear as Int8Weights
+from vggt_quant.quantization.formats.w8a16 import PackedLinear as Int8Weights
 
 
 @triton.jit
@@ -44,8 +44,8 @@ CRASHING = {"method": "round_to_nearest", "config": {"format": "crashes"}, "dtyp
 
 def test_a_kernel_that_ruins_its_context_fails_its_own_variant_and_the_others_are_measured(tmp_path):
     project = Project(tmp_path / "project", {"bf16": GOOD["bf16"], "bad": CRASHING, **GOOD}, device="cuda")
-    (project.root / "vggt_quant" / "formats" / "crashes.py").write_text(CRASHES)
-    method = project.root / "vggt_quant" / "methods" / "round_to_nearest.py"
+    (project.root / "vggt_quant" / "quantization" / "formats" / "crashes.py").write_text(CRASHES)
+    method = project.root / "vggt_quant" / "quantization" / "methods" / "round_to_nearest.py"
     method.write_text(method.read_text().replace('"w8a16",', '"w8a16", "crashes",', 1))
     process = project.snakemake()
     assert process.returncode == 1, said(process)
