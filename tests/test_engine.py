@@ -143,7 +143,7 @@ def test_settings_that_cannot_be_run_are_refused(settings, words):
 
 @pytest.mark.parametrize("device", ["cuda:1", "mps"])
 def test_a_device_that_is_neither_cpu_nor_cuda_is_refused_with_the_cure(paths, device):
-    words = f"device is '{device}'; choose cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES"
+    words = f"device is '{device}'; choose auto, cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES"
     with pytest.raises(ValueError, match=words):
         open_checkpoint(paths["bf16"], device)
     with pytest.raises(ValueError, match=words):

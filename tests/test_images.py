@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vggt_quant.data.images import load_images
+from vggt_quant.model import NAMED, VGGT
 
 GOLDEN = Path(__file__).parent / "golden" / "images"
 GOLDEN_CASES = json.loads((GOLDEN / "expected.json").read_text())["cases"]
@@ -118,3 +119,19 @@ def test_impossible_requests_are_refused_in_a_sentence(tmp_path: Path) -> None:
             load_images([path], size=size)
     with pytest.raises(ValueError, match=r"absent.png cannot be used \(damaged or unreadable: No such file"):
         load_images([tmp_path / "absent.png"])
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_is_one_photo(tmp_path: Path, kind: type) -> None:
+    path = write_photo(tmp_path / "a.png", (42, 28))
+    assert torch.equal(load_images(kind(path)), load_images([path]))
+
+
+def test_photos_get_the_size_of_their_model(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = VGGT(NAMED["tiny"])
+    path = write_photo(tmp_path / "a.png", (42, 28))
+    assert load_images(path, model=model).shape == (1, 3, 70, 112)
+    assert load_images(path).shape == (1, 3, 350, 518)
+    with pytest.raises(ValueError, match=r"Both a size \(518\) and a model \(of 112\) are given; leave one out"):
+        load_images(path, size=518, model=model)

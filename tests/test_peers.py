@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from vggt_quant.data.prepare import prepare_model
 from vggt_quant.inference import engine
-from vggt_quant.inference.engine import UnsupportedError, compile_blocks, open_checkpoint, ready
+from vggt_quant.inference.engine import UnsupportedError, compiled, open_checkpoint, ready
 from vggt_quant.inference.fast import attention
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import checkpoint, formats, methods, quantize
@@ -195,14 +195,15 @@ def test_blocks_of_a_kind_share_their_compiled_code():
     quantize.run(model, VARIANTS["torchao_int8"], dtype=torch.bfloat16)
     run = ready(model, "cpu", PLAIN).run
     expected, counter = run(images), CompileCounterWithBackend("eager")
-    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=False):
-        compile_blocks(model, counter)
-        assert torch.equal(run(images)["depth"], expected["depth"])
-        assert counter.frame_count == 3  # five blocks: of images, of frames, of all frames
-        run(images)
-        assert counter.frame_count == 3
-        run(images[:2])
-        assert counter.frame_count == 6
+    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=False):  # too few, were they kept
+        forward = compiled(model, counter)
+        with torch.inference_mode():
+            assert torch.equal(forward(images)["depth"], expected["depth"])
+            assert counter.frame_count == 3  # five blocks: of images, of frames, of all frames
+            forward(images)
+            assert counter.frame_count == 3
+            forward(images[:2])
+            assert counter.frame_count == 6
     torch._dynamo.reset()
 
 

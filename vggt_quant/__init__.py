@@ -13,7 +13,7 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "load": "quantization.checkpoint",
+    "load": "inference.loaded",
     "load_into": "quantization.checkpoint",
     "save": "quantization.checkpoint",
     "CheckpointError": "quantization.checkpoint",

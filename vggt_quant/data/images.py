@@ -22,14 +22,22 @@ from PIL import Image
 from torch import Tensor
 
 from vggt_quant.data.photo_files import DECODING_ERRORS, decode, explain, open_photo, show
+from vggt_quant.model import VGGT
 
 logger = logging.getLogger(__name__)
 
 PATCH_SIZE = 14
+SIZE = 518
 MODES = ("crop", "pad")
 
 
-def load_images(paths: Sequence[str | Path], mode: str = "crop", *, size: int = 518) -> Tensor:
+def load_images(
+    paths: str | Path | Sequence[str | Path],
+    mode: str = "crop",
+    *,
+    size: int | None = None,
+    model: VGGT | None = None,
+) -> Tensor:
     """Preprocess photos as VGGT does.
 
     "crop" makes the width `size`, rounds the height to a multiple of 14 and keeps the middle `size` rows. "pad" makes
@@ -38,9 +46,10 @@ def load_images(paths: Sequence[str | Path], mode: str = "crop", *, size: int = 
     white in RGBA files and dropped elsewhere.
 
     Args:
-        paths: one photo or more.
+        paths: one path or a sequence of them.
         mode: "crop" or "pad".
-        size: pixels, a multiple of 14; the model's img_size.
+        size: pixels, a multiple of 14. None takes the model's, or 518 without a model.
+        model: the model that the photos are for; the small trained one, "tiny", has a size of 112.
 
     Returns:
         [N, 3, H, W] float32 in [0, 1]; H and W are multiples of 14 and at most `size`.
@@ -48,6 +57,8 @@ def load_images(paths: Sequence[str | Path], mode: str = "crop", *, size: int = 
     Raises:
         ValueError: no paths, an unknown mode, an impossible size, or a photo that cannot be decoded or is too thin.
     """
+    size = _size(size, model)
+    paths = [paths] if isinstance(paths, str | Path) else paths
     if len(paths) == 0:
         raise ValueError("At least 1 image is required, and the list of paths is empty.")
     if mode not in MODES:
@@ -55,6 +66,14 @@ def load_images(paths: Sequence[str | Path], mode: str = "crop", *, size: int = 
     if size < PATCH_SIZE or size % PATCH_SIZE:
         raise ValueError(f"The image size {size} must be a positive multiple of {PATCH_SIZE}.")
     return torch.stack(_pad_to_largest([_preprocess(Path(path), mode, size) for path in paths]))
+
+
+def _size(size: int | None, model: VGGT | None) -> int:
+    if model is None:
+        return SIZE if size is None else size
+    if size is not None:
+        raise ValueError(f"Both a size ({size}) and a model (of {model.config.img_size}) are given; leave one out.")
+    return model.config.img_size
 
 
 def measure(path: Path, mode: str = "crop", *, size: int = 518) -> tuple[tuple[int, int], tuple[int, int]]:

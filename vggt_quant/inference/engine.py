@@ -11,14 +11,15 @@ A bfloat16 model on CUDA is run by `fast`, on kernels of its own; all else by th
 """
 
 import contextlib
+import copy
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vggt_quant.model import VGGT
 from vggt_quant.model.layers import Block
@@ -42,17 +43,22 @@ class Engine:
     """Format -> kernel; `dense` is what was not quantized."""
     compute_dtype: str
     settings: RunSettings = DEFAULT
-    forward: Callable[[Tensor], dict] | None = None
+    forward: Callable[[Tensor], dict[str, Any]] | None = None
     """The fast pass, where there is one."""
 
-    def run(self, images: Tensor) -> dict:
+    def run(self, images: Tensor) -> dict[str, Any]:
         """VGGT's dictionary for images [S, 3, H, W] in [0, 1], on the engine's device."""
-        with torch.inference_mode(), self._arithmetic():
+        with torch.inference_mode():
+            return self.call(images)
+
+    def call(self, images: Tensor) -> dict[str, Any]:
+        """The same in the caller's gradient mode."""
+        with self.arithmetic():
             forward = self.forward if self.forward and images.ndim == 4 else self.model
             return forward(images.to(self.device))
 
     @contextlib.contextmanager
-    def _arithmetic(self) -> Iterator[None]:
+    def arithmetic(self) -> Iterator[None]:
         """PyTorch's switches as the settings want them, and as they were again behind the block."""
         settings, matmul = self.settings, torch.backends.cuda.matmul
         has_tf32_convolutions = settings.tf32 or settings.autocast is not None
@@ -81,7 +87,7 @@ def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -
         CheckpointError: The file is damaged or foreign.
         ValueError: `device` is neither cpu nor cuda.
     """
-    _check_device(device)
+    device = _check_device(device)
     if device not in run.devices:
         raise UnsupportedError(f"{run.way} runs on {', '.join(run.devices)} only, not on {device}.")
     layers = read_manifest(path)["layers"]
@@ -93,7 +99,7 @@ def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -
         reason = unsupported(name, torch.device(device))
         if reason:
             raise UnsupportedError(f"{reason}.")
-    return ready(load_packed(path, device=device), device, run)
+    return ready(load_packed(path, device=device), device, run, owns_weights=True)
 
 
 def device_kinds(format_name: str) -> tuple[str, ...]:
@@ -108,6 +114,7 @@ def unsupported(format_name: str, device: torch.device) -> str | None:
 
 def run_device(path: Path | str, device: str) -> str:
     """Where a checkpoint is measured in a run on `device`: there, unless one of its formats exists on the CPU only."""
+    device = _check_device(device)
     used = {fields["format"] for fields in read_manifest(path)["layers"].values()}
     return device if all(device in device_kinds(name) for name in used) else "cpu"
 
@@ -117,14 +124,21 @@ def moved_note(place: str, device: str) -> str | None:
     return None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
 
 
-def ready(model: VGGT, device: str, run: RunSettings = DEFAULT) -> Engine:
-    """Wrap a loaded model.
+def ready(model: VGGT, device: str, run: RunSettings = DEFAULT, *, owns_weights: bool = False) -> Engine:
+    """Wrap a loaded model, which stays as it is.
+
+    Args:
+        model: On that device.
+        device: "cpu", "cuda" or "auto".
+        run: How to run it.
+        owns_weights: Nobody minds if the fast pass lays the memory of the dense heads' weights out anew, which saves
+            it a copy of them.
 
     Raises:
         UnsupportedError: The machine has no such way to run.
-        ValueError: `device` is neither cpu nor cuda.
+        ValueError: `device` is none of these.
     """
-    _check_device(device)
+    device = _check_device(device)
     place = torch.device(device)
     dtype = str(model.aggregator.camera_token.dtype).removeprefix("torch.")
     used = {layer.format: layer for layer in packed_layers(model).values()}
@@ -133,30 +147,73 @@ def ready(model: VGGT, device: str, run: RunSettings = DEFAULT) -> Engine:
     engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
     if run.compile:
         return _compiled(engine)
-    return _fast(engine) if device == "cuda" and run.engine == "fast" and dtype == "bfloat16" else engine
+    is_fast = device == "cuda" and run.engine == "fast" and dtype == "bfloat16"
+    return _fast(engine, owns_weights) if is_fast else engine
 
 
-def _check_device(device: str) -> None:
+def pick_device(device: str | torch.device) -> torch.device:
+    """`auto` becomes the GPU where PyTorch has one, else the CPU.
+
+    Raises:
+        ValueError: A GPU where there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f'device is {device}, but PyTorch finds no GPU here; use "auto" or "cpu".')
+    return place
+
+
+def _check_device(device: str) -> str:
     # Another GPU than the current one would get the kernels' launches on the wrong device.
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device is {device!r}; choose cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES.")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; choose auto, cpu or cuda, and which GPU by CUDA_VISIBLE_DEVICES.")
+    return pick_device("auto").type if device == "auto" else device
 
 
-def compile_blocks(model: VGGT, backend: str | Callable = "inductor") -> None:
-    """Run every block of the transformer, for good, through one compiled function that takes the block as an argument.
+class CompiledBlock(nn.Module):
+    """A block that runs through a function for all blocks, with their weights."""
+
+    def __init__(self, block: Block, run: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.block, self.run = block, run
+
+    def forward(self, x_BND: Tensor, rotary_2PE: Tensor | None = None) -> Tensor:
+        """As `Block.forward`."""
+        return self.run(self.block, x_BND, rotary_2PE)
+
+
+def compiled(model: VGGT, backend: str | Callable[..., Any] = "inductor") -> Callable[[Tensor], dict[str, Any]]:
+    """The model's forward pass, every block of the transformer through one compiled function that takes the block.
 
     Blocks of a kind then share its code: three compilations (image, frame and global blocks) for each number of images.
-    Compiled one by one, each of the 72 blocks would add its own code to those that every call has to look through.
+    Compiled one by one, each of the 72 blocks would add its own code to those that every call has to look through. The
+    model itself stays as it is.
     """
-    # Many numbers of images are as many shapes; beyond PyTorch's limit of 8 it would go on uncompiled without a word.
-    torch._dynamo.config.recompile_limit = 64
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
     # torchao's own setting: scales are multiplied inside its integer product.
     options = {"force_fuse_int_mm_with_mul": True} if backend == "inductor" else None
     forward = torch.compile(Block.forward, backend=backend, dynamic=False, options=options)
-    for block in model.aggregator.modules():
-        if isinstance(block, Block):
-            block.forward = functools.partial(forward, block)
+    twin = _with_blocks(model, lambda block: CompiledBlock(block, forward), inside=("aggregator",))
+
+    def run(images: Tensor) -> dict[str, Any]:
+        # Many numbers of images are as many shapes; beyond PyTorch's limit of 8 it would go on uncompiled silently.
+        with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
+            return twin(images)
+
+    return run
+
+
+def _with_blocks(module: nn.Module, change: Callable[[Block], nn.Module], inside: tuple[str, ...] = ()) -> nn.Module:
+    """The same module with its blocks changed, those of the named children only; all else is shared."""
+    if isinstance(module, Block):
+        return change(module)
+    twin = copy.copy(module)
+    twin._modules = {
+        name: child if child is None or (inside and name not in inside) else _with_blocks(child, change)
+        for name, child in module._modules.items()
+    }
+    return twin
 
 
 def _compiled(engine: Engine) -> Engine:
@@ -170,18 +227,16 @@ def _compiled(engine: Engine) -> Engine:
     """
     if not has_triton():
         raise UnsupportedError("torch.compile needs Triton on a GPU, which is not installed.")
-    compile_blocks(engine.model)
-    name = "plain, its blocks by torch.compile"
+    forward, name = compiled(engine.model), "plain, its blocks by torch.compile"
     if engine.settings.autocast or _waiting(engine.model):
-        return dataclasses.replace(engine, kernels=engine.kernels | {"engine": name})
+        return dataclasses.replace(engine, kernels=engine.kernels | {"engine": name}, forward=forward)
     from vggt_quant.inference.fast.graph import WORDS, GraphedPass
 
     kernels = engine.kernels | {"engine": f"{name}, {WORDS}"}
-    forward = GraphedPass(engine.model, engine.model.config.patch_size)
-    return dataclasses.replace(engine, kernels=kernels, forward=forward)
+    return dataclasses.replace(engine, kernels=kernels, forward=GraphedPass(forward, engine.model.config.patch_size))
 
 
-def _fast(engine: Engine) -> Engine:
+def _fast(engine: Engine, owns_weights: bool) -> Engine:
     """The same engine with the fast pass, or with the reason why there is none.
 
     Raises:
@@ -194,6 +249,8 @@ def _fast(engine: Engine) -> Engine:
         return dataclasses.replace(engine, kernels=engine.kernels | {"engine": f"plain: {reason}"})
     from vggt_quant.inference import fast
 
+    if owns_weights:
+        fast.lay_out(engine.model)
     forward, names = fast.prepare(engine.model, engine.device, engine.settings)
     return dataclasses.replace(engine, kernels=engine.kernels | names, forward=forward)
 

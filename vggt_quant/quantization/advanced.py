@@ -40,7 +40,7 @@ class AdvancedQuantConfig:
 
 
 def quantize_model_advanced(
-    model: nn.Module, config: AdvancedQuantConfig, *, dtype: torch.dtype | None = None
+    model: nn.Module, config: AdvancedQuantConfig, *, dtype: torch.dtype | Literal["keep"] | None = None
 ) -> nn.Module:
     """`quantize_model` by an `AdvancedQuantConfig`; in place."""
     return quantize_model(model, config.variant(), dtype=dtype)

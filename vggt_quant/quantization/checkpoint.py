@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from vggt_quant.model import VGGT, VGGTConfig
-from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import formats
 from vggt_quant.quantization.formats.base import packed_layers, replace
 from vggt_quant.runtime import tensor_file
@@ -89,25 +88,9 @@ def check(path: Path | str) -> None:
     _read_tensors(path, "meta")
 
 
-def load(name_or_path: Path | str, *, device: str | torch.device = "cpu") -> VGGT:
-    """Open a model by whatever names it, ready to run: eval mode, no gradients.
-
-    Args:
-        name_or_path: A packed checkpoint, a hub id ("facebook/VGGT-1B"), a weight file or folder, the small trained
-            model ("tiny"), or seeded random weights ("small-random"). A folder or hub model may also hold a packed
-            checkpoint.
-        device: Where its tensors go.
-
-    Raises:
-        ValueError: Nothing of that name, or something that is not VGGT; the sentence says what to do.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.is_file() and tensor_file.has_manifest(path):
-        return load_packed(path, device=device)
-    source = resolve(str(name_or_path))
-    if len(source.paths) == 1 and tensor_file.has_manifest(source.paths[0]):
-        return load_packed(source.paths[0], device=device)
-    return load_pretrained(source, device=device)
+def is_packed(path: Path | str) -> bool:
+    """Whether a file says of itself that it is a packed checkpoint; whether that is sound, loading will tell."""
+    return tensor_file.has_manifest(path)
 
 
 def load_packed(path: Path | str, *, device: str | torch.device = "cpu") -> VGGT:

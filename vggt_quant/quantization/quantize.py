@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from vggt_quant.model import VGGT
 from vggt_quant.quantization import methods
 from vggt_quant.quantization.formats.base import PackedBase, packed_layers
 from vggt_quant.quantization.formats.base import replace as put
@@ -31,20 +33,26 @@ class Quantization:
     seconds: float
 
 
-def quantize_model(model: nn.Module, variant: str | Variant, *, dtype: torch.dtype | None = None) -> nn.Module:
+def quantize_model(
+    model: nn.Module, variant: str | Variant, *, dtype: torch.dtype | Literal["keep"] | None = None
+) -> nn.Module:
     """Quantize the Linears of any module in place and return it.
 
     Args:
         model: VGGT, or anything with `nn.Linear` layers.
         variant: A name from `config/variants.yaml`, e.g. "int4_group128", or a `Variant` of your own.
-        dtype: Type of everything that is not quantized. None leaves it as it is, so that your inputs still fit; the
-            variants of the workflow store it in the `dtype` of their entry (bfloat16).
+        dtype: Type of everything that is not quantized. None takes the `dtype` of the variant's entry for the VGGT of
+            this package, so that its size and speed are those of the report; it takes float32 images as before. Any
+            other module keeps its types, so that its inputs still fit. "keep" leaves VGGT's as they are, too.
 
     Raises:
         ValueError: Unknown variant or setting, or nothing in the model that it could quantize; the model is then as it
             was. Or a weight that is not finite, whose name it says; layers before it are then quantized already.
     """
-    run(model, find_variant(variant) if isinstance(variant, str) else variant, dtype=dtype)
+    variant = find_variant(variant) if isinstance(variant, str) else variant
+    if dtype is None and isinstance(model, VGGT):
+        dtype = getattr(torch, variant.dtype)
+    run(model, variant, dtype=None if dtype == "keep" else dtype)
     return model
 
 

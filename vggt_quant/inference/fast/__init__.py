@@ -11,12 +11,20 @@ import torch
 from torch import Tensor
 
 from vggt_quant.inference.fast.attention import kernel
+from vggt_quant.inference.fast.dense_head import lay_out as _lay_out
 from vggt_quant.inference.fast.forward import FastForward, unsupported
 from vggt_quant.inference.fast.graph import WORDS, GraphedPass
 from vggt_quant.model import VGGT
 from vggt_quant.variants import RunSettings
 
-__all__ = ["FastForward", "prepare", "unsupported"]
+__all__ = ["FastForward", "lay_out", "prepare", "unsupported"]
+
+
+def lay_out(model: VGGT) -> None:
+    """Lay the memory of the dense heads' weights out as the pass wants it, which else keeps copies of them."""
+    for head in (model.depth_head, model.point_head):
+        if head is not None:
+            _lay_out(head)
 
 
 def prepare(

@@ -26,7 +26,10 @@ class FastDenseHead:
     """A `DPTHead` that ends in logits, with their activation."""
 
     def __init__(self, head: DPTHead, activation: str, codes: TableCache) -> None:
-        self.head, self.activation, self.codes = head.to(memory_format=torch.channels_last), activation, codes
+        self.head, self.activation, self.codes = head, activation, codes
+        convolutions = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)]
+        self.weights = {layer: _channels_last(layer.weight.detach()) for layer in convolutions}
+        """Copies, but for those that `lay_out` has seen to."""
         self.grow = [_as_matrix(layer) for layer in head.resize_layers[:2]]
 
     def run(self, kept: dict[int, Tensor], num_special: int, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -52,9 +55,9 @@ class FastDenseHead:
         """Grow to twice the size of the finest level, to the size of the images, and end."""
         scratch = self.head.scratch
         inner, _, outer = scratch.output_conv2
-        hidden = _conv(maps.resize(fused_FhwC, _twice(fused_FhwC)), scratch.output_conv1)
+        hidden = self._conv(maps.resize(fused_FhwC, _twice(fused_FhwC)), scratch.output_conv1)
         codes = self._codes(hidden, image_size, image_size)
-        hidden = _conv(maps.resize(hidden, image_size, scratch.output_conv1.bias, *codes), inner)
+        hidden = self._conv(maps.resize(hidden, image_size, scratch.output_conv1.bias, *codes), inner)
         maps.dense_output(hidden, inner.bias, outer.weight.flatten(1), outer.bias, self.activation, values, confidence)
 
     def _level(self, level: int, tokens_FNK: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -71,17 +74,17 @@ class FastDenseHead:
         if level < 2:
             x_FhwC = _grow(x_FhwC, self.grow[level], self.head.resize_layers[level])
         elif level == 3:
-            x_FhwC = _conv(x_FhwC, self.head.resize_layers[3], with_bias=True)
-        return _conv_relu(x_FhwC, getattr(self.head.scratch, f"layer{level + 1}_rn"))
+            x_FhwC = self._conv(x_FhwC, self.head.resize_layers[3], with_bias=True)
+        return self._conv_relu(x_FhwC, getattr(self.head.scratch, f"layer{level + 1}_rn"))
 
     def _fuse(self, levels: list[Tensor]) -> Tensor:
         """Coarse to fine; each block grows to the next finer level's size, the last one in `_finish`."""
         scratch = self.head.scratch
-        x = _refine(scratch.refinenet4, levels[3])
+        x = self._refine(scratch.refinenet4, levels[3])
         for block, level in ((3, 2), (2, 1), (1, 0)):
             fusion, skip = getattr(scratch, f"refinenet{block}"), levels[level]
             x = maps.resize(x, tuple(skip.shape[1:3]))
-            x = _refine(fusion, _residual_unit(fusion.resConfUnit1, skip, x, relu=True))
+            x = self._refine(fusion, self._residual_unit(fusion.resConfUnit1, skip, x, relu=True))
         return x
 
     def _codes(
@@ -95,6 +98,30 @@ class FastDenseHead:
         both_LC = self.codes.get(key, like, lambda: _split_code(plane_code(channels, *size, aspect)))
         return both_LC[: size[0]], both_LC[size[0] :]
 
+    def _refine(self, block: FusionBlock, relu_FhwC: Tensor) -> Tensor:
+        """The second half of a fusion block without its resize, from the ReLU of what its first half summed."""
+        refined = self._residual_unit(block.resConfUnit2, relu_FhwC, None, relu=False)
+        return functional.linear(refined, block.out_conv.weight.flatten(1), block.out_conv.bias)
+
+    def _residual_unit(self, unit: ResidualConvUnit, relu_FhwC: Tensor, other: Tensor | None, *, relu: bool) -> Tensor:
+        """The unit's output, plus `other`, then perhaps ReLU; from the ReLU of its input."""
+        change = self._conv(self._conv_relu(relu_FhwC, unit.conv1), unit.conv2)
+        return maps.finish(change, unit.conv2.bias, relu=relu, first=relu_FhwC, second=other)
+
+    def _conv(self, x_FhwC: Tensor, conv: nn.Conv2d, *, with_bias: bool = False) -> Tensor:
+        bias = conv.bias if with_bias else None
+        x = x_FhwC.permute(0, 3, 1, 2)
+        return functional.conv2d(x, self.weights[conv], bias, conv.stride, conv.padding).permute(0, 2, 3, 1)
+
+    def _conv_relu(self, x_FhwC: Tensor, conv: nn.Conv2d) -> Tensor:
+        """CuDNN adds bias and ReLU for nothing; after a plain convolution they take half as long as it."""
+        x = x_FhwC.permute(0, 3, 1, 2)
+        if x.is_cuda:
+            y = torch.cudnn_convolution_relu(x, self.weights[conv], conv.bias, conv.stride, conv.padding, (1, 1), 1)
+        else:
+            y = functional.conv2d(x, self.weights[conv], conv.bias, conv.stride, conv.padding).relu()
+        return y.permute(0, 2, 3, 1)
+
 
 def _split_code(code_Chw: Tensor) -> Tensor:
     """[h + w, C]: what each row and what each column adds; the first half of the channels depends on the column."""
@@ -105,36 +132,19 @@ def _split_code(code_Chw: Tensor) -> Tensor:
     return torch.cat((code_hC, code_wC))
 
 
-def _refine(block: FusionBlock, relu_FhwC: Tensor) -> Tensor:
-    """The second half of a fusion block without its resize, from the ReLU of what its first half summed."""
-    refined = _residual_unit(block.resConfUnit2, relu_FhwC, None, relu=False)
-    return functional.linear(refined, block.out_conv.weight.flatten(1), block.out_conv.bias)
-
-
 def _twice(x_FhwC: Tensor) -> tuple[int, int]:
     return 2 * x_FhwC.shape[1], 2 * x_FhwC.shape[2]
 
 
-def _residual_unit(unit: ResidualConvUnit, relu_FhwC: Tensor, other: Tensor | None, *, relu: bool) -> Tensor:
-    """The unit's output, plus `other`, then perhaps ReLU; from the ReLU of its input."""
-    change = _conv(_conv_relu(relu_FhwC, unit.conv1), unit.conv2)
-    return maps.finish(change, unit.conv2.bias, relu=relu, first=relu_FhwC, second=other)
+def lay_out(head: DPTHead) -> None:
+    """Put the channels of the convolutions' weights innermost, in place of what the fast pass would copy."""
+    for layer in head.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = _channels_last(layer.weight.data)
 
 
-def _conv(x_FhwC: Tensor, conv: nn.Conv2d, *, with_bias: bool = False) -> Tensor:
-    bias = conv.bias if with_bias else None
-    x = x_FhwC.permute(0, 3, 1, 2)
-    return functional.conv2d(x, conv.weight, bias, conv.stride, conv.padding).permute(0, 2, 3, 1)
-
-
-def _conv_relu(x_FhwC: Tensor, conv: nn.Conv2d) -> Tensor:
-    """CuDNN adds bias and ReLU for nothing; after a plain convolution they take half as long as it."""
-    x = x_FhwC.permute(0, 3, 1, 2)
-    if x.is_cuda:
-        y = torch.cudnn_convolution_relu(x, conv.weight, conv.bias, conv.stride, conv.padding, (1, 1), 1)
-    else:
-        y = functional.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding).relu()
-    return y.permute(0, 2, 3, 1)
+def _channels_last(weight: Tensor) -> Tensor:
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def _as_matrix(layer: nn.ConvTranspose2d) -> Tensor:

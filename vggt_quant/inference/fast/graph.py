@@ -23,6 +23,7 @@ class GraphedPass:
         self.run, self.patch_size = run, patch_size
         # One stream for all captures: cuBLAS keeps 32 MiB for each that it has ever worked on.
         self.stream = torch.cuda.Stream()
+        self.last_caller = torch.cuda.current_stream()
         self._forget()
 
     def __call__(self, images_S3HW: Tensor) -> Outputs:
@@ -32,6 +33,10 @@ class GraphedPass:
             return self.run(images_S3HW)
         if images_S3HW.shape != self.shape or not images_S3HW.is_floating_point():
             self._capture(images_S3HW)
+        caller = torch.cuda.current_stream()
+        if caller != self.last_caller:
+            caller.wait_stream(self.last_caller)  # the outputs of the last call may still be read there
+            self.last_caller = caller
         self.images.copy_(images_S3HW)
         self.graph.replay()
         return _copy(self.outputs)

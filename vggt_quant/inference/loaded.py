@@ -1,0 +1,226 @@
+"""`load`: a model by whatever names it, which runs as the report measured it and is still VGGT's module."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from vggt_quant.inference.engine import Engine, pick_device, ready
+from vggt_quant.inference.weights_stamp import WeightsStamp
+from vggt_quant.model import VGGT
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
+from vggt_quant.quantization.checkpoint import is_packed, load_packed
+from vggt_quant.quantization.formats.base import packed_layers
+from vggt_quant.variants import DEFAULT, RunSettings
+
+Outputs = dict[str, Tensor | list[Tensor]]
+
+ONE_AT_A_TIME = threading.RLock()
+"""PyTorch's switches for arithmetic belong to the process, and a CUDA graph has one set of buffers."""
+
+
+def load(name_or_path: Path | str, *, device: str | torch.device = "cpu", run: RunSettings = DEFAULT) -> LoadedVGGT:
+    """Open a model by whatever names it, ready to run: eval mode, no gradients.
+
+    Args:
+        name_or_path: A packed checkpoint, a hub id ("facebook/VGGT-1B"), a weight file or folder, the small trained
+            model ("tiny"), or seeded random weights ("small-random"). A folder or hub model may also hold a packed
+            checkpoint.
+        device: Where its tensors go; "auto" takes the GPU where there is one.
+        run: How it is run there, e.g. `find_variant("fp8_attention8").run`; see `LoadedVGGT`.
+
+    Raises:
+        ValueError: Nothing of that name, or something that is not VGGT, or no such device; the sentence says what to
+            do.
+    """
+    place = pick_device(device)
+    path = Path(name_or_path).expanduser()
+    if path.is_file() and is_packed(path):
+        return LoadedVGGT(load_packed(path, device=place), run)
+    source = resolve(str(name_or_path))
+    if len(source.paths) == 1 and is_packed(source.paths[0]):
+        return LoadedVGGT(load_packed(source.paths[0], device=place), run)
+    return LoadedVGGT(load_pretrained(source, device=place), run)
+
+
+class LoadedVGGT(VGGT):
+    """A VGGT that runs by the engine that the report's times are of, and by its plain modules where that cannot.
+
+    The engine takes images on a CUDA device without query points, where nothing wants a gradient and no module inside
+    has hooks; `ran` says which code ran, and why. It is prepared at the first call, for the weights of that call, and
+    anew when they have changed (`WeightsStamp` says what is noticed). On CUDA it lays the weights of the dense heads
+    out with channels innermost, as cuDNN wants them. float32 is computed without TF32, as `Engine` says.
+    """
+
+    def __init__(self, model: VGGT, run: RunSettings = DEFAULT) -> None:
+        nn.Module.__init__(self)
+        _share(model, self)
+        self.run, self.prepared = run, Prepared()
+
+    def forward(self, images: Tensor, query_points: Tensor | None = None) -> Outputs:
+        """Reconstruct one or more scenes, as `VGGT.forward` says; the images may lie on any device."""
+        place = self.aggregator.camera_token.device
+        images = images.to(place)
+        reason = why_plain(images, query_points)
+        if reason:
+            self.prepared.ran = f"plain: {reason}"
+            return super().forward(images, query_points)
+        with ONE_AT_A_TIME:
+            outputs = self.prepared.outputs(self, self._check_images(images))
+            if outputs is not None:
+                return outputs
+            with self.prepared.arithmetic():
+                return super().forward(images)
+
+    @property
+    def ran(self) -> str:
+        """The code of the last call, "fast, ..." or "plain: REASON"; empty before the first."""
+        return self.prepared.ran
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What multiplies at the present weights, by format, as a result file says it; empty before the first call."""
+        engine = self.prepared.engine
+        return dict(engine.kernels) if engine else {}
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module."""
+        self.prepared.forget()
+        return super().load_state_dict(*args, **kwargs)
+
+    def set_submodule(self, *args: Any, **kwargs: Any) -> None:
+        """As of any module."""
+        self.prepared.forget()
+        super().set_submodule(*args, **kwargs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.prepared.forget()
+        return super()._apply(fn, recurse)
+
+
+class Prepared:
+    """The engine for a model's present weights, and what ran last. A copy or a pickle of it is empty."""
+
+    def __init__(self) -> None:
+        self.ran = ""
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the engine, and of the memory of weights that it worked on."""
+        self.engine: Engine | None = None
+        self._stamp: WeightsStamp | None = None
+        self._reason: str | None = None
+        self._wants_gradients = False
+
+    def outputs(self, model: VGGT, images_BS3HW: Tensor) -> Outputs | None:
+        """The engine's, which is prepared where the model has changed; None, and the reason in `ran`, if it cannot."""
+        if self._stamp and self._can_run():
+            found = self._run(images_BS3HW)
+            # Compared while the GPU works. Where something has changed, these outputs are dropped.
+            if self._stamp.is_current():
+                return found
+        elif self._stamp and self._stamp.is_current():
+            return None
+        self._prepare(model)
+        found = self._run(images_BS3HW) if self._can_run() else None
+        self._stamp = WeightsStamp(model)  # after the pass, in which libraries may lay out weights of theirs
+        return found
+
+    def arithmetic(self) -> contextlib.AbstractContextManager[None]:
+        """PyTorch's switches as the engine has them; the caller's own where a gradient or autocast is asked for."""
+        wants_gradients = self._wants_gradients and torch.is_grad_enabled()
+        if self.engine is None or wants_gradients or torch.is_autocast_enabled(self.engine.device.type):
+            return contextlib.nullcontext()
+        return self.engine.arithmetic()
+
+    def _prepare(self, model: VGGT) -> None:
+        self.forget()
+        place = model.aggregator.camera_token.device
+        stamp = WeightsStamp(model)
+        twin = VGGT.__new__(VGGT)  # not the model itself, which then would hold itself
+        nn.Module.__init__(twin)
+        _share(model, twin)
+        self.engine = ready(twin, place.type, model.run, owns_weights=True)
+        self._wants_gradients = stamp.needs_gradients
+        self._reason = _why_not(self.engine, stamp)
+
+    def _can_run(self) -> bool:
+        if self._wants_gradients and torch.is_grad_enabled():
+            self.ran = "plain: a parameter wants a gradient"
+        else:
+            self.ran = f"plain: {self._reason}" if self._reason else self.engine.kernels["engine"]
+        return not self.ran.startswith("plain: ")
+
+    def _run(self, images_BS3HW: Tensor) -> Outputs:
+        """Scene by scene: tensors that a caller can go on with, also where he is in inference mode."""
+        with torch.inference_mode(False), torch.no_grad():
+            return _together([self.engine.call(images_S3HW) for images_S3HW in images_BS3HW])
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
+        return Prepared, ()
+
+
+def why_plain(images: Tensor, query_points: Tensor | None) -> str | None:
+    """Why a call goes to the plain modules whatever the weights are, or None."""
+    kind = images.device.type
+    if reason := no_engine_on(images.device):
+        return reason
+    if query_points is not None:
+        return "query points were given"
+    if images.requires_grad and torch.is_grad_enabled():
+        return "the images want a gradient"
+    if torch.compiler.is_compiling():
+        return "torch.compile traces it"
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != torch.bfloat16:
+        return f"autocast to {torch.get_autocast_dtype(kind)} is on"
+    return None
+
+
+def no_engine_on(device: torch.device) -> str | None:
+    """Why no engine runs there, or None."""
+    if device.type != "cuda":
+        return f"the model is on {device.type}"
+    is_current = device.index in (None, torch.cuda.current_device())
+    return None if is_current else f"the model is on {device}, which is not the current GPU"
+
+
+def _why_not(engine: Engine, stamp: WeightsStamp) -> str | None:
+    """Why the engine cannot run a model with these weights, or None."""
+    if stamp.is_watched:
+        return "a module inside has hooks or a forward of its own"
+    for layer in {type(layer) for layer in packed_layers(engine.model).values()}:
+        reason = layer.unsupported(engine.device)
+        if reason:
+            return reason
+    if engine.forward is None:
+        words = engine.kernels.get("engine", f"plain: it computes in {engine.compute_dtype}")
+        return words.removeprefix("plain: ").removeprefix("plain, ")
+    return None
+
+
+def _share(model: VGGT, other: VGGT) -> None:
+    """Give another VGGT the same parts."""
+    other.config = model.config
+    for name in ("aggregator", "camera_head", "depth_head", "point_head", "track_head"):
+        setattr(other, name, getattr(model, name))
+    other.training = model.training
+
+
+def _together(scenes: list[Outputs]) -> Outputs:
+    """Outputs of single scenes as one batch."""
+    if len(scenes) == 1:
+        return scenes[0]
+    batch: Outputs = {}
+    for name, first in scenes[0].items():
+        values = [scene[name] for scene in scenes]
+        if isinstance(first, list):
+            batch[name] = [torch.cat(same) for same in zip(*values, strict=True)]
+        else:
+            batch[name] = torch.cat(values)
+    return batch
