@@ -8,13 +8,14 @@ import torch
 from vggt_quant.data.prepare import prepare_model
 from vggt_quant.inference.engine import Engine, UnsupportedError, open_checkpoint, ready, run_device, unsupported
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import checkpoint
+from vggt_quant.quantization import checkpoint, formats, methods
 from vggt_quant.quantization.formats.base import packed_layers
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
 from vggt_quant.variants import RunSettings, load_variants
 
 VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
-ON_CPU = [name for name, variant in VARIANTS.items() if variant.method != "round_to_float8"]
+PACKS = {name: methods.config_of(variant).packs for name, variant in VARIANTS.items()}
+ON_CPU = [name for name, packs in PACKS.items() if packs is None or "cpu" in formats.layer(packs).devices]
 CUDA = torch.device("cuda")
 IMAGES = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
 
