@@ -18,7 +18,7 @@ from vggt_quant.report import speed_folder, speed_report
 from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, write
 from vggt_quant.results.speed_schema import SweepResult
 from vggt_quant.runtime import cache_keys, jobs, locks, machine, provenance
-from vggt_quant.runtime.fingerprint import digest, own_sources
+from vggt_quant.runtime.fingerprint import digest
 from vggt_quant.variants import Variant
 
 BASELINE = "bf16"
@@ -185,10 +185,9 @@ def _check_images(plan: Plan, patch: int) -> None:
 def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
     """Hash of all that decides a variant's figures."""
     try:
-        code = [cache_keys.speed_code(variant), cache_keys.quantize_code(variant)]
+        code = cache_keys.sweep_code(variant)
     except ValueError as error:
         raise ValueError(f"Variant {variant.name}: {error}") from error
-    code += [own_sources("benchmark.sweep", "benchmark.operations", "data.random_photos")]
     asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
     place = [plan.device, machine.device_name(plan.device), provenance.torch_version(), provenance.kernel_libraries()]
     return digest([code, asked, place, model.weights_sha256, model.config])

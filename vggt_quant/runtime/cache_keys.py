@@ -1,104 +1,162 @@
 """Which stage depends on what: code hashes that the workflow watches, and the keys of cached files. No torch.
 
-A key holds everything that decides the numbers in a file and nothing else: an edit reruns exactly what depends on it.
-Left out with reason: which processor or GPU it is (the kind is enough: weights are rounded alike everywhere, and the
-last bits of an fp32 reference are far below what is measured against it); the model's sources for checkpoints (names
-and shapes of weights are the stored file's, whose hash is in the key, and so are the model's settings); the versions of
-Python and safetensors (they decide where a number lies in a file, not which).
+A key holds what decides the numbers in a file: settings, hashes of the inputs, versions, and the code that the
+function which computes the file can reach (`fingerprint`). So an edit repeats what depends on it and nothing else. What
+such code reaches and yet decides no number is left out by name, with the reason: `NOT_IN_A_CHECKPOINT` and its kin.
+
+Not in a key either: which processor or GPU it is (the kind is enough: weights are rounded alike everywhere, and the
+last bits of the float32 outputs are far below what is compared with them); the versions of Python and safetensors (they
+decide where a number lies in a file, not which).
 """
 
 import hashlib
 import importlib.metadata
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from msgspec import structs
+from vggt_quant.runtime import fingerprint, gpus, machine, provenance
+from vggt_quant.runtime.fingerprint import PACKAGE, digest, files_in
+from vggt_quant.variants import RunSettings, Variant
 
-from vggt_quant.runtime import gpus, machine, provenance
-from vggt_quant.runtime.fingerprint import PACKAGE, digest, own_sources, sources
-from vggt_quant.variants import Variant
+METHODS, FORMATS = "quantization.methods", "quantization.formats"
 
-PACKING = (
-    *("quantization.make_checkpoint", "quantization.quantize", "quantization.checkpoint", "quantization.policy"),
-    *("runtime.tensor_file", "model.weights.pretrained"),
-)
-"""What every packed checkpoint goes through, from stored weights to stored weights; what they import besides decides no
-number of it. `grid` comes with the methods that use it."""
+NOT_IN_A_CHECKPOINT = {
+    "quantization.make_checkpoint:_describe": "what is said of the tensors: figures, times, the machine",
+    "results": "how that is written down, and how settings are checked; the checked settings are in the key",
+    "variants": "what it reads is in the key, setting by setting",
+    "runtime.progress": "bars on the terminal",
+    "model.vggt": "names and shapes of weights are the stored file's, whose hash is in the key; nothing runs the model",
+    "model.config": "the sizes that it reads are in the key",
+    "model.weights.hub": "where a weight file comes from; its hash is in the key",
+}
+"""What the code that makes a checkpoint reaches and what yet decides no byte of a tensor -> why not."""
 
-REFERENCE = ("evaluation.reference", "inference.engine", "runtime.tensor_file", "model.weights.pretrained")
-"""What the fp32 outputs go through, besides the model with all its imports."""
+NOT_IN_A_REFERENCE = {
+    "results": "how the outputs are described, not what they are",
+    "variants": "float32 outputs are made by the defaults: plain float32",
+    "runtime.progress": "bars on the terminal",
+    "runtime.provenance": "where and when they were made",
+    "runtime.cache_keys": "names the file",
+    "inference.fast": "float32 runs on the model's own modules",
+    "quantization": "nothing is packed",
+    "kernels": "packed layers call them",
+    "model.weights.hub": "where a weight file comes from; its hash is in the key",
+}
+"""As for checkpoints, of the float32 outputs."""
+
+NOT_MEASURED = {
+    "runtime.progress": "bars on the terminal",
+    "runtime.provenance": "where and when it was measured",
+    "runtime.cache_keys": "names the file of the float32 outputs",
+}
+"""As for checkpoints, of what is measured."""
 
 
 def quantize_code(variant: Variant) -> str:
-    """Hash of the settings, the method, the format, its kernels and the shared packing code.
+    """Hash of the settings and of the code that turns stored weights into the tensors of a checkpoint.
 
     Raises:
         ValueError: A method or format that does not exist.
     """
-    _expect_file(variant, "method", variant.method)
-    if "format" in variant.config:
-        _expect_file(variant, "format", variant.config["format"])
-    modules = [f"quantization.methods.{variant.method}", *_formats(variant)]
-    return digest([variant.spec(), sources(*modules), own_sources(*PACKING)])
+    return digest([variant.spec(), _code(variant, ["quantization.make_checkpoint:_make"], NOT_IN_A_CHECKPOINT)])
 
 
 def accuracy_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into deviations."""
-    return digest([structs.asdict(variant.run), sources("evaluation.accuracy", *_formats(variant), *_method(variant))])
+    return digest([_run(variant), _code(variant, ["evaluation.accuracy:measure_accuracy"], NOT_MEASURED)])
 
 
 def speed_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into milliseconds."""
-    return digest([structs.asdict(variant.run), sources("benchmark.timing", *_formats(variant), *_method(variant))])
+    return digest([_run(variant), _code(variant, ["benchmark.timing:measure_speed"], NOT_MEASURED)])
+
+
+def sweep_code(variant: Variant) -> str:
+    """Hash of all that turns weights into a row of the speed table."""
+    entries = ["benchmark.sweep:measure_sweep", "data.random_photos:prepare"]
+    code = _code(variant, entries, NOT_MEASURED)
+    return digest([_run(variant), code, quantize_code(variant), reference_code()])
 
 
 def reference_code() -> str:
-    """Hash of all that decides the fp32 outputs."""
-    return digest([own_sources(*REFERENCE), sources("model")])
+    """Hash of all that decides the float32 outputs."""
+    return fingerprint.code("evaluation.reference:make_reference", without=NOT_IN_A_REFERENCE)
 
 
-def checkpoint_key(variant: Variant, model: list, device: str) -> str:
+def checkpoint_key(variant: Variant, model: list[object], device: str) -> str:
     """Name of a cached checkpoint; `model` is the hash of the weights and the config that gives them their meaning."""
     return digest([quantize_code(variant), model, provenance.torch_version(), device])[:24]
 
 
-def reference_key(model: list, images: list, device: str) -> str:
-    """Name of the cached fp32 outputs; `images` is the hash of the tensor's values, and its shape."""
+def reference_key(model: list[object], images: list[object], device: str) -> str:
+    """Name of the cached float32 outputs; `images` is the hash of the tensor's values, and its shape."""
     return digest([reference_code(), model, images, provenance.torch_version(), device])[:24]
 
 
-def stage_codes(variants: dict[str, Variant], device: str) -> dict:
+def stage_codes(variants: dict[str, Variant], device: str) -> dict[str, object]:
     """All that the workflow hands its rules as parameters, so that Snakemake sees what changed."""
     environment = {"torch": provenance.torch_version(), "device": device}
     kernels = provenance.kernel_libraries()
     comparison = {**environment, **_versions("numpy", "scikit-image", "scipy"), "kernels": kernels}
     here = {**environment, "device_name": _kind_of(device), "kernels": kernels}
+    result = fingerprint.code("results.schema:QuantizeResult"), fingerprint.code("results.schema:ReferenceResult")
+    scenes = fingerprint.code("data.prepare:prepare_images", "data.prepare:prepare_calibration")
     return {
         "device": device,
-        "model": digest([own_sources("data.prepare"), sources("model.weights.pretrained"), _bundled_weights()]),
-        "images": digest(
-            [
-                sources("data.scene", *_files("data.scenes"), "data.synthetic"),
-                own_sources("data.prepare", "runtime.tensor_file"),
-                _versions("numpy", "pillow"),
-            ]
-        ),
-        "reference": digest([reference_code(), environment]),
-        "quantize": {name: digest([quantize_code(v), environment]) for name, v in variants.items()},
+        "model": digest([fingerprint.code("data.prepare:prepare_model"), _bundled_weights()]),
+        "images": digest([scenes, _versions("numpy", "pillow")]),
+        "reference": digest([reference_code(), result[1], environment]),
+        "quantize": {name: digest([quantize_code(v), result[0], environment]) for name, v in variants.items()},
         "accuracy": {name: digest([accuracy_code(v), comparison]) for name, v in variants.items()},
         "speed": {name: digest([speed_code(v), here]) for name, v in variants.items()},
-        "report": sources("report.collect"),
+        "report": fingerprint.code("report.collect"),
     }
+
+
+def _code(variant: Variant, entries: list[str], without: Collection[str]) -> str:
+    chosen = {METHODS: [_known(variant, "method", variant.method)], FORMATS: formats_of(variant)}
+    return fingerprint.code(*entries, without=without, chosen=chosen)
+
+
+def formats_of(variant: Variant) -> list[str]:
+    """The formats that a variant's layers may be in: those that its settings name, else those that its method reaches.
+
+    Raises:
+        ValueError: A method or format that does not exist.
+    """
+    method = f"{METHODS}.{_known(variant, 'method', variant.method)}"
+    if "format" in variant.config:
+        _known(variant, "format", variant.config["format"])
+    files = files_in(FORMATS)
+    named = [name for name in _strings(variant.config) if name in files]
+    reached = {
+        piece.partition(":")[0] for piece in fingerprint.closure(method, chosen={FORMATS: named} if named else {})
+    }
+    return [name for name in files if f"{FORMATS}.{name}" in reached]
+
+
+def _strings(value: object) -> Iterable[str]:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _known(variant: Variant, kind: str, name: object) -> str:
+    known = files_in(METHODS if kind == "method" else FORMATS)
+    if name not in known:
+        raise ValueError(f"Variant {variant.name}: there is no {kind} {name!r}; there are {', '.join(known)}.")
+    return str(name)
+
+
+def _run(variant: Variant) -> dict[str, object]:
+    return {name: getattr(variant.run, name) for name in RunSettings.__struct_fields__}
 
 
 def _kind_of(device: str) -> str | None:
     """Which processor or GPU this machine has; None where the GPU is another machine's."""
     return None if device == "cuda" and not gpus.gpu_names() else machine.device_name(device)
-
-
-def _expect_file(variant: Variant, kind: str, name: object) -> None:
-    known = sorted(path.stem for path in (PACKAGE / "quantization" / f"{kind}s").glob("[!_]*.py"))
-    if name not in known:
-        raise ValueError(f"Variant {variant.name}: there is no {kind} {name!r}; there are {', '.join(known)}.")
 
 
 def _bundled_weights() -> list[str]:
@@ -107,22 +165,8 @@ def _bundled_weights() -> list[str]:
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
-def _files(folder: str) -> list[str]:
-    """The modules of a folder whose files are found by their names."""
-    return [f"{folder}.{path.stem}" for path in sorted(PACKAGE.joinpath(*folder.split(".")).glob("[!_]*.py"))]
-
-
 def _versions(*distributions: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in distributions}
-
-
-def _formats(variant: Variant) -> list[str]:
-    return [f"quantization.formats.{variant.config['format']}"] if "format" in variant.config else []
-
-
-def _method(variant: Variant) -> list[str]:
-    """A method that imports its format itself (and so names none in its settings) stands for that format."""
-    return [] if "format" in variant.config else [f"quantization.methods.{variant.method}"]
 
 
 def cached(cache: Path | str, kind: str, name: str) -> Path:

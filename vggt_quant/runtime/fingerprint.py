@@ -1,38 +1,58 @@
-"""What a result depends on, as hashes: the sources that a stage of a variant runs through, and cache keys.
+"""What a computation depends on, as hashes: the code that a function can reach inside this package, and keys.
 
-`sources(module, ...)` follows the imports inside this package, read from the syntax trees and not from running code, so
-it costs milliseconds and no torch. Formats and methods are found by file name and not by import, so they are named to
-it. Comments, docstrings and layout are not hashed: they decide nothing. Standard library only.
+`closure("evaluation.accuracy:measure_accuracy")` follows every name that the function uses to its definition, and the
+names that those use, and so on; with them comes whatever a module on the way runs when it is imported. Nothing is run
+for it, so it costs milliseconds and no torch. A function that imports modules by name (`formats.get`) brings all files
+of its folder along, or those that the caller has `chosen`. Standard library only.
 """
 
-import ast
 import hashlib
 import json
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vggt_quant.runtime.definitions import STAR, Chain, Definition, Module, parse
+
 PACKAGE = Path(__file__).parents[1]
+LOOSE = ""
+"""In place of a definition's name: what a module runs when it is imported."""
+
+Piece = tuple[Chain, str]
+"""(module, definition), the module's name below the package."""
 
 
-def sources(*modules: str) -> str:
-    """Hash of the named modules of this package and of all that they import from it.
+def code(*entries: str, without: Collection[str] = (), chosen: Mapping[str, Collection[str]] | None = None) -> str:
+    """Hash of `closure`, with the same arguments."""
+    return digest(closure(*entries, without=without, chosen=chosen))
+
+
+def closure(
+    *entries: str, without: Collection[str] = (), chosen: Mapping[str, Collection[str]] | None = None
+) -> dict[str, str]:
+    """Every definition that the entries can reach -> hash of its code.
 
     Args:
-        modules: Names below the package, e.g. "metrics" or "formats.w4a16".
+        entries: "module:function", or "module" for all that it defines; names below the package.
+        without: Modules, packages or single definitions (likewise written) that are not followed.
+        chosen: Package -> the files in it that are taken where something reached imports its files by name; all files
+            of packages that are not mentioned.
 
     Raises:
-        ValueError: A module that does not exist.
+        ValueError: An entry that does not exist, or an import that cannot be followed.
     """
-    closure: set[Path] = set()
-    for module in modules:
-        _follow(_require(module), closure)
-    return digest({str(path.relative_to(PACKAGE)): _hash_code(path) for path in sorted(closure)})
-
-
-def own_sources(*modules: str) -> str:
-    """Hash of the named modules alone, without what they import."""
-    return digest({module: _hash_code(_require(module)) for module in modules})
+    found: dict[Piece, str] = {}
+    todo = [piece for entry in entries for piece in _named(entry)]
+    while todo:
+        piece = todo.pop()
+        if piece in found or _is_left_out(piece, without):
+            continue
+        found[piece] = _definition(piece).code
+        todo += _leads_to(piece)
+        if _definition(piece).finds_by_name:
+            todo += _found_by_name(piece[0], chosen or {})
+    return {f"{'.'.join(module)}:{name}": found[module, name] for module, name in sorted(found)}
 
 
 def digest(parts: Any) -> str:
@@ -40,67 +60,125 @@ def digest(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _require(module: str) -> Path:
-    path = _module_path(module.split("."))
-    if path is None:
+def files_in(package: str) -> list[str]:
+    """The modules of a package whose files are found by their names: those without a leading underscore."""
+    return sorted(path.stem for path in PACKAGE.joinpath(*package.split(".")).glob("[!_]*.py"))
+
+
+def _named(entry: str) -> list[Piece]:
+    module, _, name = entry.partition(":")
+    parts = tuple(module.split("."))
+    if not _path(parts):
         raise ValueError(f"vggt_quant has no module {module}.")
-    return path
+    if name and name not in _module(parts).definitions:
+        raise ValueError(f"vggt_quant.{module} defines no {name}.")
+    return [(parts, name)] if name else _whole(parts)
 
 
-def _module_path(parts: list[str]) -> Path | None:
-    base = PACKAGE.joinpath(*parts)
+def _whole(module: Chain) -> list[Piece]:
+    return [(module, LOOSE), *((module, name) for name in _module(module).definitions)]
+
+
+def _is_left_out(piece: Piece, without: Collection[str]) -> bool:
+    module = ".".join(piece[0])
+    return any(f"{module}.".startswith(f"{name}.") or f"{module}:{piece[1]}" == name for name in without)
+
+
+def _definition(piece: Piece) -> Definition:
+    module = _module(piece[0])
+    return module.loose if piece[1] == LOOSE else module.definitions[piece[1]]
+
+
+@cache
+def _leads_to(piece: Piece) -> frozenset[Piece]:
+    """What a piece refers to, and what runs when the modules of all that are imported."""
+    (where, name), module, definition = piece, _module(piece[0]), _definition(piece)
+    found = {(where[:depth], LOOSE) for depth in range(1, len(where) + 1)}
+    executed = [*definition.imports.values(), *(module.imports.values() if name == LOOSE else ())]
+    found.update((_split(target, where)[0], LOOSE) for target in executed if target[0] == PACKAGE.name)
+    imports = module.imports | definition.imports
+    for chain in definition.refers_to:
+        if target := _longest(chain, imports):
+            found.update(_pieces(target, where))
+        elif chain[0] in module.definitions:
+            found.add((where, chain[0]))
+    for target in (target for bound, target in imports.items() if bound.startswith(STAR)):
+        found.update(_pieces(target, where))
+    return frozenset(found)
+
+
+def _found_by_name(where: Chain, chosen: Mapping[str, Collection[str]]) -> Iterator[Piece]:
+    path = _path(where)
+    folder = ".".join(where if path and path.name == "__init__.py" else where[:-1])
+    for name in chosen.get(folder, files_in(folder)):
+        yield from _named(f"{folder}.{name}")
+
+
+def _longest(chain: Chain, imports: dict[str, Chain]) -> Chain | None:
+    """What a name with its attributes means by the longest import of it (`import a.b` binds `a.b`), or None."""
+    for length in range(len(chain), 0, -1):
+        if target := imports.get(".".join(chain[:length])):
+            return (*target, *chain[length:])
+    return None
+
+
+def _pieces(target: Chain, importer: Chain) -> Iterator[Piece]:
+    """The definition that a full name means, or the whole module."""
+    if target[0] != PACKAGE.name:
+        return
+    module, rest = _split(target, importer)
+    if not rest:
+        yield from _whole(module)
+        return
+    found = _module(module)
+    if rest[0] in found.definitions:
+        yield module, rest[0]
+    elif rest[0] in found.imports:
+        yield module, LOOSE
+        yield from _pieces((*found.imports[rest[0]], *rest[1:]), module)
+    elif rest[0] in found.loose_names or rest[0].startswith("__"):
+        yield module, LOOSE
+    else:
+        raise _not_there(target, importer)
+
+
+def _split(target: Chain, importer: Chain) -> tuple[Chain, Chain]:
+    """A full name as the module in it and what follows."""
+    parts = target[1:]
+    for length in range(len(parts), 0, -1):
+        if _path(parts[:length]):
+            return parts[:length], parts[length:]
+    raise _not_there(target, importer)
+
+
+def _not_there(target: Chain, importer: Chain) -> ValueError:
+    where, name = ".".join(importer), ".".join(target)
+    return ValueError(f"{where} imports {name}, which is not there; import it from the file that defines it.")
+
+
+@cache
+def _path(module: Chain) -> Path | None:
+    base = PACKAGE.joinpath(*module)
     for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file() and path.parent.is_relative_to(PACKAGE) and base != PACKAGE:
+        if module and path.is_file():
             return path
     return None
 
 
-def _follow(path: Path, closure: set[Path]) -> None:
-    if path in closure:
-        return
-    closure.add(path)
-    for imported in _imports(path):
-        _follow(imported, closure)
-
-
 @cache
-def _imports(path: Path) -> tuple[Path, ...]:
-    """Files of this package that the file imports, packages on the way included (the top package is left out)."""
-    here = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
-    found = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        for name in _imported_names(node, here):
-            top, *parts = name.split(".")
-            if top == PACKAGE.name:
-                found += [_module_path(parts[:depth]) for depth in range(1, len(parts) + 1)]
-                if parts and found[-len(parts)] is None:
-                    raise ValueError(
-                        f"{path} imports {name}, which is no module; import it from the file it stands in."
-                    )
-    return tuple(file for file in found if file is not None)
+def _module(module: Chain) -> Module:
+    path = _path(module)
+    assert path, module
+    package = module if path.name == "__init__.py" else module[:-1]
+    return parse(read(path), (PACKAGE.name, *package))
 
 
-def _imported_names(node: ast.AST, here: list[str]) -> list[str]:
-    """Dotted names that an import statement may mean; `from a import b` means a and perhaps the module a.b."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        above = here[: -node.level] if node.level else []
-        base = ".".join([*above, *([node.module] if node.module else [])])
-        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return []
+def read(path: Path) -> bytes:
+    """The source of a module."""
+    return path.read_bytes()
 
 
-@cache
-def _hash_code(path: Path) -> str:
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            node.body = [statement for statement in node.body if not _is_bare_string(statement)]
-    # Source text again and not `ast.dump`, whose fields differ from one version of Python to the next.
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
-
-
-def _is_bare_string(node: ast.stmt) -> bool:
-    """A docstring, of a module, class, function or field."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def forget() -> None:
+    """Read every module again from now on."""
+    for function in (_module, _leads_to, _path):
+        function.cache_clear()
