@@ -1,183 +1,147 @@
-"""Keys: what an edit changes, on a real copy of the package."""
-
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""The code that a function can reach, on small packages: what an edit changes, and what it does not."""
 
 import pytest
 
-from vggt_quant import variants
-from vggt_quant.runtime import cache_keys, fingerprint
-
-PACKAGE = Path(fingerprint.__file__).parent
-EVERY = list(variants.load_variants())
+from vggt_quant.runtime import fingerprint
 
 
 @pytest.fixture
-def copy(tmp_path):
-    shutil.copytree(PACKAGE, tmp_path / "vggt_quant", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(PACKAGE.parent / "config", tmp_path / "config")
-    return tmp_path
+def package(tmp_path, monkeypatch):
+    """Write modules, given as text by name; `/` is a folder, which gets an `__init__`."""
+    root = tmp_path / "vggt_quant"
+    monkeypatch.setattr(fingerprint, "PACKAGE", root)
+
+    def write(**modules):
+        for name, text in modules.items():
+            path = root.joinpath(*name.split("__in__")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (path.parent / "__init__.py").touch()
+            path.write_text(text)
+        fingerprint.forget()
+
+    yield write
+    monkeypatch.undo()
+    fingerprint.forget()
 
 
-def keys_of(root):
-    command = [sys.executable, "-P", "-m", "vggt_quant", "keys", "--device", "cpu"]
-    run = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=True
-    )
-    return json.loads(run.stdout)
+def changes(package, entry, edited, text, **settings):
+    before = fingerprint.code(entry, **settings)
+    package(**{edited: text})
+    return fingerprint.code(entry, **settings) != before
 
 
-def changed(before, after, stage):
-    return [name for name in EVERY if before[stage][name] != after[stage][name]]
-
-
-def edit(root, file, old, new):
-    path = root / "vggt_quant" / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-def test_editing_the_4_bit_format_changes_exactly_the_4_bit_variants(copy):
-    before = keys_of(copy)
-    edit(copy, "formats/w4a16.py", 'format = "w4a16"', 'format = "w4a16"\n    revision = 2')
-    after = keys_of(copy)
-    assert changed(before, after, "quantize") == ["int4_group128", "int4_group64"]
-    assert changed(before, after, "accuracy") == ["int4_group128", "int4_group64"]
-    assert before["reference"] == after["reference"]
-
-
-def test_editing_a_metric_changes_accuracy_and_no_checkpoint(copy):
-    before = keys_of(copy)
-    with open(copy / "vggt_quant" / "metrics" / "depth.py", "a") as file:
-        file.write("\nCONSTANT = 1\n")
-    after = keys_of(copy)
-    assert changed(before, after, "quantize") == []
-    assert changed(before, after, "speed") == []
-    assert changed(before, after, "accuracy") == EVERY
-
-
-def test_editing_the_model_changes_reference_accuracy_and_speed_but_no_round_to_nearest_checkpoint(copy):
-    before = keys_of(copy)
-    with open(copy / "vggt_quant" / "model" / "layers.py", "a") as file:
-        file.write("\nCONSTANT = 1\n")
-    after = keys_of(copy)
-    assert before["reference"] != after["reference"]
-    assert changed(before, after, "quantize") == []
-    assert changed(before, after, "accuracy") == changed(before, after, "speed") == EVERY
-
-
-def append(root, file):
-    with open(root / "vggt_quant" / file, "a") as opened:
-        opened.write("\nCONSTANT = 1\n")
-
-
-def test_editing_the_loader_of_weights_changes_every_checkpoint(copy):
-    before = keys_of(copy)
-    append(copy, "model/pretrained.py")
-    after = keys_of(copy)
-    assert changed(before, after, "quantize") == EVERY
-    assert before["reference"] != after["reference"]
-
-
-@pytest.mark.parametrize("file", ["results.py", "provenance.py", "synthetic.py", "model/hub.py", "report.py"])
-def test_editing_what_decides_no_number_changes_no_checkpoint_and_no_reference(copy, file):
-    before = keys_of(copy)
-    append(copy, file)
-    after = keys_of(copy)
-    assert before != after
-    assert changed(before, after, "quantize") == []
-    assert before["reference"] == after["reference"]
-
-
-def test_editing_the_drawn_scene_times_and_compares_nothing_again_but_draws_it(copy):
-    before = keys_of(copy)
-    append(copy, "synthetic.py")
-    after = keys_of(copy)
-    assert changed(before, after, "speed") == changed(before, after, "accuracy") == []
-    assert before["images"] != after["images"]
-
-
-def test_editing_the_preparation_of_photos_prepares_them_again(copy):
-    before = keys_of(copy)
-    append(copy, "inputs.py")
-    assert before["images"] != keys_of(copy)["images"]
-
-
-def sources_of(root, module):
-    code = f"from vggt_quant.runtime.fingerprint import sources; print(sources({module!r}))"
-    command = [sys.executable, "-P", "-c", code]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True)
+TARGET = "thing = 1\nother = 1\n"
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "from . import probe_target",
-        "from . import probe_target as other",
-        "from .probe_target import *",
-        "from .probe_target import thing",
-        "from ..methods import probe_target",
-        "import vggt_quant.quantization.methods.probe_target",
-        "from vggt_quant.quantization.methods import probe_target",
-        "from vggt_quant.quantization.methods.probe_target import *",
-        "def late():\n    from .probe_target import thing",
-        "if TYPE_CHECKING:\n    from vggt_quant.quantization.methods.probe_target import thing",
+        "from . import target\ndef f(): return target.thing",
+        "from . import target as t\ndef f(): return t.thing",
+        "from .target import *\ndef f(): return thing",
+        "from .target import thing\ndef f(): return thing",
+        "from .target import thing as t\ndef f(): return t",
+        "from ..folder import target\ndef f(): return target.thing",
+        "import vggt_quant.folder.target\ndef f(): return vggt_quant.folder.target.thing",
+        "import vggt_quant.folder.target as t\ndef f(): return t.thing",
+        "from vggt_quant.folder import target\ndef f(): return target.thing",
+        "from vggt_quant.folder import target\ndef f(): return getattr(target, 'thing')",
+        "def f():\n    from .target import thing\n    return thing",
+        "def f():\n    from . import target\n    return target.thing",
+        "if TYPE_CHECKING:\n    from .target import thing\ndef f(x: thing): return x",
+        "from __future__ import annotations\nfrom .target import thing\ndef f(x: list[thing]): return x",
+        "from .target import thing\ndef f(x=thing): return x",
+        "from .target import thing\n@thing\ndef f(x): return x",
+        "from .target import thing\ndef f():\n    def g():\n        return thing\n    return g",
+        "from .target import thing\nclass f(thing): pass",
+        "from .target import thing\nclass f:\n    def g(self): return thing",
+        "from .target import thing\nHELD = {1: thing}\ndef f(): return HELD[1]",
+        "from .target import thing\ndef g(): return thing\ndef f(): return [g() for _ in range(2)]",
+        "from .target import thing\ndef g(): return thing\nf = g",
+        "from .target import thing\ntry:\n    made = thing()\nfinally:\n    made = None\ndef f(): return made",
+        "from .target import thing\nthing.patched = True\ndef f(): return 1",
     ],
 )
-def test_every_way_to_import_a_module_is_followed(copy, statement):
-    folder = copy / "vggt_quant" / "methods"
-    (folder / "probe.py").write_text(statement + "\n")
-    (folder / "probe_target.py").write_text("thing = 1\n")
-    before = sources_of(copy, "methods.probe").stdout
-    (folder / "probe_target.py").write_text("thing = 2\n")
-    assert len(before.strip()) == 64
-    assert sources_of(copy, "methods.probe").stdout != before
-
-
-@pytest.mark.parametrize(
-    "statement", ["from vggt_quant import load", "from .. import load", "from vggt_quant import *"]
-)
-def test_an_import_that_cannot_be_followed_is_refused(copy, statement):
-    (copy / "vggt_quant" / "methods" / "probe.py").write_text(statement + "\n")
-    run = sources_of(copy, "methods.probe")
-    assert run.returncode != 0
-    assert "import it from the file it stands in" in run.stderr
-
-
-def test_comments_and_docstrings_change_nothing(copy):
-    before = keys_of(copy)
-    edit(copy, "policy.py", '"""Name -> reason."""', '"""Name -> the reason why."""')
-    edit(
-        copy,
-        "rounding.py",
-        '"""The uniform integer grid',
-        '# A new comment.\n"""Another docstring. The uniform integer grid',
-    )
-    assert keys_of(copy) == before
-
-
-def test_changing_a_setting_changes_that_variant_alone(copy):
-    before = keys_of(copy)
-    path = copy / "config" / "variants.yaml"
-    path.write_text(path.read_text().replace("group_size: 64", "group_size: 32"))
-    assert changed(before, keys_of(copy), "quantize") == ["int4_group64"]
-
-
-def test_the_keys_of_cached_files_hold_weights_config_photos_and_device():
-    variant = variants.find_variant("int8_symmetric")
-    models = [[weights, {"img_size": size}] for weights in ("a", "b") for size in (112, 224)]
+def test_every_way_to_use_a_definition_is_followed_to_it_and_to_no_other(package, statement):
+    package(folder__in__target=TARGET, folder__in__probe=statement + "\n")
+    before = fingerprint.closure("folder.probe:f")
+    assert changes(package, "folder.probe:f", "folder__in__target", TARGET.replace("thing = 1", "thing = 2"))
+    package(folder__in__target=TARGET)
+    assert fingerprint.closure("folder.probe:f") == before
+    takes_all = "getattr" in statement or "import *" in statement
     assert (
-        len({cache_keys.checkpoint_key(variant, model, device) for model in models for device in ("cpu", "cuda")}) == 8
+        changes(package, "folder.probe:f", "folder__in__target", TARGET.replace("other = 1", "other = 2")) == takes_all
     )
-    photos = [["a", [1, 3, 28, 42]], ["a", [1, 3, 42, 28]], ["b", [1, 3, 28, 42]]]
-    assert len({cache_keys.reference_key(model, images, "cpu") for model in models for images in photos}) == 12
 
 
-def test_a_module_that_does_not_exist_is_named():
+def test_a_parameter_or_variable_with_the_name_of_an_import_is_not_followed(package):
+    code = "from vggt_quant.folder import target\ndef f(target): return target.thing\n"
+    package(folder__in__target=TARGET, folder__in__probe=code)
+    assert not changes(package, "folder.probe:f", "folder__in__target", TARGET.replace("1", "2"))
+    package(
+        folder__in__target=TARGET, folder__in__probe=code.replace("def f(target):", "def f():\n    target = 1\n   ")
+    )
+    assert not changes(package, "folder.probe:f", "folder__in__target", TARGET.replace("1", "2"))
+
+
+def test_a_function_that_nobody_reaches_may_change(package):
+    package(probe="def f(): return 1\ndef g(): return 1\n")
+    assert not changes(package, "probe:f", "probe", "def f(): return 1\ndef g(): return 2\ndef h(): return 3\n")
+    assert changes(package, "probe", "probe", "def f(): return 1\ndef g(): return 3\n")
+
+
+def test_what_a_module_runs_when_it_is_imported_counts_also_where_nothing_of_it_is_used(package):
+    package(target="", probe="from vggt_quant import target\ndef f(): return 1\n")
+    assert changes(package, "probe:f", "target", "print(1)\n")
+
+
+def test_an_import_is_followed_through_the_package_that_hands_it_on(package):
+    package(folder__in__target=TARGET, probe="from vggt_quant.folder import thing\ndef f(): return thing\n")
+    package(folder__in____init__="from vggt_quant.folder.target import thing\n")
+    assert changes(package, "probe:f", "folder__in__target", TARGET.replace("thing = 1", "thing = 2"))
+
+
+FINDER = "import importlib\ndef get(name): return importlib.import_module(f'{__name__}.{name}')\n"
+
+
+def test_files_that_are_found_by_name_are_all_taken_or_those_that_were_chosen(package):
+    package(folder__in__a="x = 1\n", folder__in__b="x = 1\n", folder__in___c="x = 1\n")
+    package(folder__in____init__=FINDER, probe="from vggt_quant import folder\ndef f(): return folder.get('a')\n")
+    chosen = {"folder": ["a"]}
+    assert not changes(package, "probe:f", "folder__in__b", "x = 2\n", chosen=chosen)
+    assert changes(package, "probe:f", "folder__in__a", "x = 2\n", chosen=chosen)
+    assert changes(package, "probe:f", "folder__in__b", "x = 3\n")
+    assert changes(package, "probe:f", "folder__in__new", "x = 1\n")
+    assert not changes(package, "probe:f", "folder__in___c", "x = 2\n")
+
+
+def test_what_is_left_out_is_not_followed(package):
+    package(a__in__inner="x = 1\n", probe="from vggt_quant.a.inner import x\ndef g(): return x\ndef f(): return g()\n")
+    for without in ("a", "a.inner", "a.inner:x", "probe:g"):
+        package(a__in__inner="x = 1\n")
+        assert not changes(package, "probe:f", "a__in__inner", "x = 2\n", without=[without])
+    assert changes(package, "probe:f", "a__in__inner", "x = 3\n", without=["a.in", "a.inner:y", "other"])
+
+
+def test_comments_docstrings_and_layout_change_nothing(package):
+    package(probe='def f():\n    """One."""\n    return (1 + 2)\nclass C:\n    x: int = 1\n    """Field."""\n')
+    again = '"""Module."""\n# Why.\ndef f():\n    return 1 + 2  # three\nclass C:\n    """C."""\n    x: int = 1\n'
+    assert not changes(package, "probe", "probe", again)
+    assert changes(package, "probe", "probe", again.replace("1 + 2", "1 + 3"))
+
+
+@pytest.mark.parametrize("statement", ["from vggt_quant import load", "from . import load", "from .target import load"])
+def test_an_import_that_cannot_be_followed_is_refused(package, statement):
+    package(target="x = 1\n", probe=f"{statement}\ndef f(): return load('x')\n")
+    with pytest.raises(
+        ValueError, match=r"probe imports vggt_quant.*load, which is not there; import it from the file"
+    ):
+        fingerprint.code("probe:f")
+
+
+def test_an_entry_that_does_not_exist_is_named(package):
+    package(probe="x = 1\n")
     with pytest.raises(ValueError, match=r"no module metricks"):
-        fingerprint.sources("metricks")
+        fingerprint.code("metricks:f")
+    with pytest.raises(ValueError, match=r"vggt_quant\.probe defines no f"):
+        fingerprint.code("probe:f")
