@@ -1,6 +1,7 @@
 """Keys of this package: what an edit of each module changes, what is left out and decides nothing, what really runs."""
 
 import ast
+import contextlib
 import inspect
 import shutil
 import sys
@@ -220,7 +221,7 @@ DISTURBED = {  # what is left out of a checkpoint's key -> (object, name, what s
     ),
     "results": (decibels, "sqnr_db", lambda *_: 0.0),
     "variants": (Variant, "spec", lambda self: {}),
-    "runtime.progress": (progress, "track", lambda items, _: items),
+    "runtime.progress": (progress, "steps", lambda *_: contextlib.nullcontext(lambda: None)),
     "model.vggt": (VGGT, "forward", raising),
     "model.config": (VGGTConfig, "to_dict", lambda self: {}),
     "model.weights.hub": (hub, "fetch", raising),

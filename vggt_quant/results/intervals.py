@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import bdtr, ndtr, stdtrit
 
 FEWEST_SCENES = 6
 """With fewer there is no interval, and so no verdict on a difference."""
@@ -62,6 +62,26 @@ def median_interval(
     outside = percentile_outside(len(values), level)
     low, high = np.quantile(np.median(np.asarray(values)[draws], axis=1), [outside, 1 - outside])
     return float(low), float(high)
+
+
+def order_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval that holds the true median with probability `level` or more: two of the values themselves.
+
+    Exact for independent measurements, however they are distributed: k of n values lie below the true median as k of n
+    tosses of a coin are heads.
+
+    Args:
+        values: Repeated measurements of one thing.
+        level: How often the interval should hold the true median.
+
+    Returns:
+        (low, high), or None for fewer values than that takes (6 for 95 %).
+    """
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    # The k-th value from either end misses where fewer than k values lie beyond the true median.
+    rank = max((k for k in range(1, half + 1) if bdtr(k - 1, len(ordered), 0.5) <= (1 - level) / 2), default=0)
+    return (ordered[rank - 1], ordered[-rank]) if rank else None
 
 
 def percentile_outside(count: int, level: float) -> float:
