@@ -69,9 +69,9 @@ def runs(tmp_path_factory):
         pytest.skip(reason)
     variants = {**GOOD, "broken": {"method": "raises"}}
     project = Project(tmp_path_factory.mktemp("project"), variants, device="cpu", calibration={"folder": "none"})
-    method = project.root / "vggt_quant" / "methods" / "raises.py"
-    sound = (project.root / "vggt_quant" / "methods" / "cast.py").read_text()
-    method.write_text(sound.replace("    return {}\n", BROKEN))
+    method = project.root / "vggt_quant" / "quantization" / "methods" / "raises.py"
+    sound = (project.root / "vggt_quant" / "quantization" / "methods" / "cast.py").read_text()
+    method.write_text(sound + BROKEN)
     partial = project.run / "results" / "partial" / "comparison_report.json"
     with slurm_node.slurm_node(tmp_path_factory.mktemp("slurm")) as node:
         first = run_on_slurm(project)

@@ -39,18 +39,17 @@ METHOD = '''"""A method of the tests."""
 
 import os
 import signal
-from dataclasses import dataclass
+
+from vggt_quant.quantization.methods import MethodConfig
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(MethodConfig, frozen=True, kw_only=True):
     """Nothing to set."""
 
 
-def quantize(model, layers, config, calibration):
+def quantize(model, layers, config, replace, calibration):
     """Do what the test asks for."""
     {action}
-    return {{}}
 '''
 RAISE = 'raise RuntimeError("the scale of layer 7 is lost")'
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -69,7 +68,9 @@ def hashes(process, rule):
 def project(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("project"), VARIANTS)
     for name, action in (("raises", RAISE), ("dies", DIE), ("raises_too", RAISE), ("dies_too", DIE)):
-        (project.root / "vggt_quant" / "methods" / f"{name}.py").write_text(METHOD.format(action=action))
+        (project.root / "vggt_quant" / "quantization" / "methods" / f"{name}.py").write_text(
+            METHOD.format(action=action)
+        )
     return project
 
 
@@ -85,7 +86,7 @@ def failed(project):
 def mended(project, failed):
     """The second run, after each failing variant was mended in its way."""
     for method in ("raises", "dies"):
-        path = project.root / "vggt_quant" / "methods" / f"{method}.py"
+        path = project.root / "vggt_quant" / "quantization" / "methods" / f"{method}.py"
         path.write_text(METHOD.format(action="pass"))
     project.variants.write_text(project.variants.read_text().replace("memory_limit_mb: 60", "memory_limit_mb: 100000"))
     process = project.snakemake()

@@ -14,18 +14,19 @@ HOLDS = '''"""A method of the tests."""
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-DEVICES = ("cpu",)
+from vggt_quant.quantization.methods import MethodConfig
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(MethodConfig, frozen=True, kw_only=True):
     """Nothing to set."""
 
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
-def quantize(model, layers, config, calibration):
+
+def quantize(model, layers, config, replace, calibration):
     """Write down when this job held which GPU."""
     folder, started = Path(os.environ["HELD"]), time.monotonic()
     (folder / f"{os.getpid()}.started").touch()
@@ -34,7 +35,6 @@ def quantize(model, layers, config, calibration):
     time.sleep(0.5)
     held = f"{os.environ['CUDA_VISIBLE_DEVICES']} {started} {time.monotonic()}"
     (folder / f"{os.getpid()}.held").write_text(held)
-    return {}
 '''
 # Three settings: of two variants with the same one the second takes the first's checkpoint.
 VARIANTS = {
@@ -47,7 +47,7 @@ VARIANTS = {
 def test_two_gpus_work_on_two_variants_at_once_and_no_variants_share_one(tmp_path):
     """Snakemake may start three jobs here, so that it is the lease that makes the third one wait."""
     project = Project(tmp_path / "project", VARIANTS, device="cuda")
-    (project.root / "vggt_quant" / "methods" / "holds.py").write_text(HOLDS)
+    (project.root / "vggt_quant" / "quantization" / "methods" / "holds.py").write_text(HOLDS)
     held, locks = tmp_path / "held", tmp_path / "locks"
     held.mkdir()
     locks.mkdir()
