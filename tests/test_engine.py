@@ -15,7 +15,7 @@ from vggt_quant.variants import RunSettings, load_variants
 
 VARIANTS = {name: variant for name, variant in load_variants().items() if not variant.optional}
 PACKS = {name: methods.config_of(variant).packs for name, variant in VARIANTS.items()}
-ON_CPU = [name for name, packs in PACKS.items() if packs is None or "cpu" in formats.layer(packs).devices]
+ON_CPU = [name for name, packs in PACKS.items() if packs is None or "cpu" in formats.spec(packs).devices]
 CUDA = torch.device("cuda")
 IMAGES = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
 
@@ -127,7 +127,7 @@ def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, ru
         ({"engine": "plain", "tf32": 1}, "RunSettings.tf32 should be true or false, but is 1"),
         (
             {"attention": "int8"},
-            "RunSettings.attention should be one of bfloat16, float8, sageattention, but is 'int8'",
+            "RunSettings.attention should be one of bfloat16, cudnn, flash_attn_4, float8, sageattention, torch_sdpa, but is 'int8'",
         ),
         ({"attention_tokens": -1}, "RunSettings.attention_tokens should be a whole number from 0, but is -1"),
         ({"autocast": "bfloat16"}, "autocast goes with engine: plain only, not with fast"),

@@ -22,7 +22,7 @@ from vggt_quant.results import decibels
 pytest.importorskip("triton", reason="needs Triton")
 
 from vggt_quant.inference import fast
-from vggt_quant.inference.fast import attention
+from vggt_quant.inference.attention import base as attention
 from vggt_quant.inference.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
 from vggt_quant.variants import Policy
 
@@ -195,7 +195,7 @@ def test_cudnn_attends_to_heads_of_widths_that_it_takes(major, width, name, monk
     """It raises "No available kernel" at any other."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    assert attention.kernel(torch.device("cuda"), width) == name
+    assert attention.usual(torch.device("cuda"), width).title == name
 
 
 def test_a_flash_attention_built_for_another_torch_is_as_good_as_none(tmp_path, monkeypatch):
@@ -205,4 +205,4 @@ def test_a_flash_attention_built_for_another_torch_is_as_good_as_none(tmp_path, 
     for name in ("flash_attn", "flash_attn.cute"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert attention.kernel(torch.device("cuda"), 64) == "cudnn"
+    assert attention.usual(torch.device("cuda"), 64).title == "cudnn"

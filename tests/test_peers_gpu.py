@@ -10,8 +10,9 @@ from kernel_cases import COMPILED
 from test_formats import PEERS, pack
 
 from vggt_quant.data.prepare import prepare_model
+from vggt_quant.inference.attention import base as attention
+from vggt_quant.inference.attention import torch_sdpa
 from vggt_quant.inference.engine import open_checkpoint
-from vggt_quant.inference.fast import attention
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import checkpoint, formats
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
@@ -91,7 +92,7 @@ def test_sageattention_is_close_to_exact_attention(width):
     if reason:
         pytest.skip(reason)
     qkv = torch.randn(8_000, 3 * 16 * width, device="cuda").bfloat16()
-    exact = attention.attend_by_torch(qkv.clone(), 1, 16)
+    exact = torch_sdpa.attend(qkv.clone(), 1, 16)
     got = attention.attend(GPU, width, "sageattention")(qkv, 1, 16)
     assert not torch.equal(exact, got)
     assert decibels.sqnr_db(exact, got) >= 30  # 1.3 percent of random data

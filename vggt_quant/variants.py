@@ -19,6 +19,10 @@ Name = Annotated[
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 
+BACKENDS = (file.stem for file in (Path(__file__).parent / "inference" / "attention").glob("[!_]*.py"))
+ATTENTIONS = ("bfloat16", *sorted(name for name in BACKENDS if name != "base"))
+Attention = Literal[ATTENTIONS]  # type: ignore[valid-type]  # its names are those of files
+
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads YAML; the one in C, which most builds have, takes a sixth of the time."""
 
@@ -32,8 +36,9 @@ class RunSettings(Definition, frozen=True, kw_only=True):
     """PyTorch's autocast around the transformer, its heads left out, as VGGT is published; `plain` on CUDA only."""
     tf32: bool = False
     """float32 products and convolutions in TF32; `plain` and `dtype: float32` on CUDA only."""
-    attention: Literal["bfloat16", "float8", "sageattention"] = "bfloat16"
-    """Attention backend of the fast engine: bfloat16, our float8 kernel, or SageAttention. Ignored for float32."""
+    attention: Attention = "bfloat16"
+    """Attention backend of the fast engine: bfloat16 takes the fastest that there is, float8 our own kernel; any other
+    is named by its file. Ignored for float32."""
     attention_tokens: Annotated[int, Meta(ge=0)] = 3_500
     """Sequences of at least this many tokens use that attention, shorter ones bfloat16. From 3,500 tokens on float8 is
     faster on an H100 with a bound on the scores and without (docs/LOG.md, 2026-11-26)."""

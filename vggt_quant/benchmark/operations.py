@@ -1,10 +1,7 @@
 """What one forward pass of an engine has to multiply and to move at least.
 
 Counted are the products of Linears, convolutions and attention, a multiplication and its addition as two operations, in
-the arithmetic that the engine runs them in:
-
-    float32, tf32, bfloat16, float16, int8, float8
-    tf32x3     float32 out of three TF32 products: PyTorch's attention for float32 on CUDA
+the arithmetic that the engine's plan (`inference.plan`) gives them.
 
 Norms, softmax, activations, resizing and quantization are left out. The bytes are those of each weight once, as it is
 stored, of the images and of the outputs, without what one kernel leaves in memory for the next. Both are lower bounds.
@@ -13,19 +10,15 @@ stored, of the images and of the outputs, without what one kernel leaves in memo
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vggt_quant.inference.engine import Engine
+from vggt_quant.inference.plan import Kind
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.layers import Attention
 from vggt_quant.quantization.checkpoint import memory_bytes
-from vggt_quant.quantization.formats.base import packed_layers
-
-Kind = Literal["linear", "convolution", "scores", "values"]
-"""Scores are queries times keys; values are probabilities times values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +87,6 @@ class Work:
 
     def __init__(self, engine: Engine, image_size: tuple[int, int]) -> None:
         self.engine = engine
-        self.packed = packed_layers(engine.model)
         self.products, output_bytes = products(engine.model.config, image_size)
         patch, special = engine.model.config.patch_size, engine.model.aggregator.num_special
         self.tokens = special + (image_size[0] // patch) * (image_size[1] // patch)
@@ -105,35 +97,11 @@ class Work:
     def operations(self, num_images: int) -> dict[str, int]:
         """Operations by arithmetic."""
         counts: Counter[str] = Counter()
+        plan = self.engine.plan(num_images, self.tokens)
         for product in self.products:
-            counts[self._arithmetic(product, num_images)] += product.at(num_images)
+            counts[plan.arithmetic(product.layer, product.kind)] += product.at(num_images)
         return dict(counts)
 
     def least_bytes(self, num_images: int) -> int:
         """Weights, images and outputs, each once."""
         return self.weight_bytes + num_images * self.image_bytes
-
-    def _arithmetic(self, product: Product, num_images: int) -> str:
-        """What the engine multiplies a product in, by the rules of `engine`, `fast` and the formats."""
-        packed = self.packed.get(product.layer)
-        if packed is not None and packed.arithmetic:
-            return packed.arithmetic
-        run, is_attention = self.engine.settings, product.kind in ("scores", "values")
-        if is_attention and self._is_long(product.layer, num_images):
-            # SageAttention multiplies scores in int8 and values in float16.
-            return {"scores": "int8", "values": "float16"}[product.kind] if run.attention != "float8" else "float8"
-        if run.autocast and product.layer.startswith("aggregator."):
-            return run.autocast
-        if self.engine.compute_dtype != "float32":
-            return self.engine.compute_dtype
-        if is_attention and self.engine.device.type == "cuda":
-            return "tf32x3"
-        return "tf32" if run.tf32 or (run.autocast and product.kind == "convolution") else "float32"
-
-    def _is_long(self, layer: str, num_images: int) -> bool:
-        """Whether the fast engine's other attention takes it: one long sequence of the transformer."""
-        run = self.engine.settings
-        if self.engine.forward is None or run.attention == "bfloat16" or not layer.startswith("aggregator."):
-            return False
-        is_one = num_images == 1 or layer.startswith("aggregator.global_blocks.")
-        return is_one and num_images * self.tokens >= run.attention_tokens

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import constants
 from rich.table import Table
 
+from vggt_quant.inference.attention.base import usual
 from vggt_quant.inference.engine import device_kinds, unsupported
 from vggt_quant.quantization import formats, methods
 from vggt_quant.runtime import machine
@@ -50,10 +51,7 @@ def _describe_gpu(index: int) -> str:
 
 def _attention() -> str:
     """The kernel of the fast engine's attention, and how to get a faster one."""
-    # Here and not above: it wants Triton, which comes with PyTorch's CUDA builds only.
-    from vggt_quant.inference.fast.attention import kernel
-
-    name = kernel(torch.device("cuda"), 64)
+    name = usual(torch.device("cuda"), 64).title
     is_slower = name != "flash-attn-4" and torch.cuda.get_device_capability()[0] == 9
     return name + (" (pip install 'vggt-quant[gpu]' for a faster one)" if is_slower else "")
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vggt_quant.inference.plan import Plan
 from vggt_quant.model import VGGT
 from vggt_quant.model.layers import Block
 from vggt_quant.quantization import formats
@@ -72,6 +73,18 @@ class Engine:
                 yield
         finally:
             matmul.allow_tf32 = before
+
+    def plan(self, num_images: int, tokens: int) -> Plan:
+        """Which arithmetic each layer is multiplied in, for images of so many tokens each."""
+        return Plan(
+            settings=self.settings,
+            packed=packed_layers(self.model),
+            compute_dtype=self.compute_dtype,
+            device=self.device.type,
+            is_fast=self.forward is not None,
+            num_images=num_images,
+            tokens=tokens,
+        )
 
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked of it."""

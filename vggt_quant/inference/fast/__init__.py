@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vggt_quant.inference.fast.attention import kernel
+from vggt_quant.inference.attention.base import describe
 from vggt_quant.inference.fast.dense_head import lay_out as _lay_out
 from vggt_quant.inference.fast.forward import FastForward, unsupported
 from vggt_quant.inference.fast.graph import WORDS, GraphedPass
@@ -31,11 +31,10 @@ def prepare(
     model: VGGT, device: torch.device, settings: RunSettings
 ) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
     """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
-    patch, exact = model.config.patch_size, kernel(device, model.aggregator.head_dim)
-    long = "triton float8" if settings.attention == "float8" else settings.attention
+    patch = model.config.patch_size
     names = {
         "engine": f"fast, {WORDS}",
-        "attention": exact if long == "bfloat16" else f"{long} from {settings.attention_tokens} tokens, else {exact}",
+        "attention": describe(device, model.aggregator.head_dim, settings),
         "dense": "cuBLAS and cuDNN bfloat16",
     }
     return GraphedPass(FastForward(model, device, settings), patch), names

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vggt_quant.inference.fast.attention import Attend
+from vggt_quant.inference.attention.base import Attend
 from vggt_quant.inference.fast.linears import multiplier
 from vggt_quant.kernels import rows
 from vggt_quant.kernels.operands import Kind, Operand

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vggt_quant.inference.fast.attention import attend_by_torch
+from vggt_quant.inference.attention import torch_sdpa
 from vggt_quant.inference.fast.blocks import FastBlock, stream_of
 from vggt_quant.inference.fast.linears import multiplier, multiply
 from vggt_quant.kernels import rows
@@ -18,7 +18,7 @@ class FastCameraHead:
 
     def __init__(self, head: CameraHead) -> None:
         self.head = head
-        self.blocks = [FastBlock(block, attend_by_torch) for block in head.trunk]
+        self.blocks = [FastBlock(block, torch_sdpa.attend) for block in head.trunk]
         self.modulation = multiplier(head.poseLN_modulation[1])
         self.fc1, self.fc2 = multiplier(head.pose_branch.fc1), multiplier(head.pose_branch.fc2)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vggt_quant.inference.fast import attention as attentions
+from vggt_quant.inference.attention import base as attentions
 from vggt_quant.inference.fast.blocks import FastBlock, Stream
 from vggt_quant.inference.fast.camera_head import FastCameraHead
 from vggt_quant.inference.fast.dense_head import FastDenseHead
