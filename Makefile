@@ -1,6 +1,7 @@
 # make run    photos and a model in, the comparison report out (settings: config/config.yaml)
 # make test   everything that can be checked without a GPU
 # make check  format and lint
+# make docs   writes the tables of settings in config/README.md and the schemas from the code
 # make unlock after a run that was killed (kill -9, loss of power); the next run goes on from there
 #
 # make test-cluster   Slurm, S3, Kubernetes, several GPUs   \ as root on Debian or Ubuntu: these install system packages,
@@ -20,7 +21,7 @@ DOCKER ?= docker
 IMAGE_FLAGS ?=
 BIN := .venv/bin
 
-.PHONY: run test test-cluster test-image check unlock image lock clean
+.PHONY: run test test-cluster test-image check docs unlock image lock clean
 
 run: .venv/installed
 	$(BIN)/snakemake -s workflow/Snakefile --cores all $(FLAGS)
@@ -41,6 +42,9 @@ test-image: .venv/image-tools
 check: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed
+	$(BIN)/python tools/docs.py
 
 unlock: .venv/installed
 	$(BIN)/snakemake -s workflow/Snakefile --cores all --unlock

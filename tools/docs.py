@@ -1,0 +1,101 @@
+"""`make docs`: writes what documents say of settings, methods and formats, from the definitions in the code.
+
+In a Markdown file a block stands between `<!-- NAME, by make docs -->` and `<!-- end -->`; schemas are whole files.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from vggt_quant.quantization import formats, methods
+from vggt_quant.results.documentation import field_docs, json_schema, table
+from vggt_quant.variants import Comparison, Name, VariantSettings
+
+ROOT = Path(__file__).parents[1]
+PACKED = ROOT / "vggt_quant" / "quantization"
+
+
+def methods_table() -> str:
+    """Every method with its settings."""
+    rows = ["| method | what it does | settings |", "|---|---|---|"]
+    for name in methods.names():
+        docs = field_docs(methods.get(name).Config)
+        settings = " ".join(f"`{key}`: {text}" for key, text in docs.items() if key in _fields(name)) or "none"
+        rows.append(f"| `{name}` | {_first_line(PACKED / 'methods' / f'{name}.py')} | {settings} |")
+    return "\n".join(rows)
+
+
+def _fields(method: str) -> tuple[str, ...]:
+    return methods.get(method).Config.__struct_fields__
+
+
+def formats_table() -> str:
+    """Every format with the settings that it takes."""
+    rows = ["| format | what it is | bits | `group_size` | `zero_points` | runs on |", "|---|---|---|---|---|---|"]
+    for name in formats.names():
+        spec = formats.spec(name)
+        sizes = ", ".join(map(str, spec.group_sizes)) or "any"
+        facts = (spec.bits, sizes if spec.grouped else "-", "yes" if spec.zero_points else "-", ", ".join(spec.devices))
+        about = _first_line(PACKED / "formats" / f"{name}.py")
+        rows.append(f"| `{name}` | {about} | {' | '.join(map(str, facts))} |")
+    return "\n".join(rows)
+
+
+def _first_line(file: Path) -> str:
+    """The first sentence of a file's docstring, without the file's name before it."""
+    text = file.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[0]
+    sentence = re.split(r"(?<=\.)\s", " ".join(text.split()))[0]
+    return re.sub(rf"^{file.stem}: ", "", sentence)
+
+
+BLOCKS = {
+    "config/README.md": {
+        "keys of config.yaml": lambda: table(Comparison),
+        "keys of a variant": lambda: table(VariantSettings),
+        "methods": methods_table,
+        "formats": formats_table,
+    },
+}
+SCHEMAS = {
+    "workflow/schemas/config.schema.json": Comparison,
+    "workflow/schemas/variants.schema.json": dict[Name, VariantSettings],
+}
+
+
+def written(file: str) -> str:
+    """What a file should hold.
+
+    Raises:
+        ValueError: A Markdown file without the marks of a block.
+    """
+    if file in SCHEMAS:
+        return json.dumps(json_schema(SCHEMAS[file]), indent=1) + "\n"
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for name, make in BLOCKS[file].items():
+        start, end = f"<!-- {name}, by make docs -->\n", "\n<!-- end -->"
+        head, mark, rest = text.partition(start)
+        if not mark or end not in rest:
+            raise ValueError(f"{file} has no block between {start.strip()} and {end.strip()}.")
+        text = head + mark + make() + end + rest.partition(end)[2]
+    return text
+
+
+def main() -> int:
+    """Write the files, or with `--check` name those that differ; 1 if there are any."""
+    stale = [file for file in (*BLOCKS, *SCHEMAS) if not _is_written(file)]
+    for file in stale:
+        if "--check" in sys.argv:
+            print(f"{file} is not what `make docs` writes; run it.")
+        else:
+            (ROOT / file).write_text(written(file), encoding="utf-8")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+def _is_written(file: str) -> bool:
+    path = ROOT / file
+    return path.is_file() and path.read_text(encoding="utf-8") == written(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
