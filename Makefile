@@ -54,8 +54,8 @@ image:
 		$(DOCKER) build --file docker/Dockerfile --target $$target --tag vggt_quant:$$target $(IMAGE_FLAGS) . || exit; \
 	done
 	$(DOCKER) run --rm vggt_quant:runtime
-	$(DOCKER) run --rm vggt_quant:runtime compare --model-name nano-random --image-folder drawn --max-scenes 1 \
-		--methods fp32,int8_symmetric --calibration-folder none --device cpu --output-dir out
+	$(DOCKER) run --rm vggt_quant:runtime compare --model nano-random --images drawn --max-scenes 1 \
+		--variants fp32,int8_symmetric --calibration-folder none --device cpu --output out
 
 lock:
 	docker/lock.sh

@@ -7,7 +7,7 @@ Run it from a checkout; it needs Python 3.11 and nothing else:
     python -m runpod volume create
     python -m runpod gpus
     python -m runpod pod up --dry-run
-    python -m runpod pod up --env VGGT_METHODS=bf16,int8_symmetric --secret HF_TOKEN=hf_token
+    python -m runpod pod up --env VGGT_VARIANTS=bf16,int8_symmetric --secret HF_TOKEN=hf_token
     python -m runpod status
     python -m runpod logs --follow
     python -m runpod down

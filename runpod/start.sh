@@ -26,7 +26,7 @@ source "$here/lib/pod.sh"
 
 read_settings() {
     workspace=${VGGT_WORKSPACE:-/workspace}
-    # What runs: VGGT_COMMAND, else `vggt-quant compare` by VGGT_MODEL, VGGT_IMAGES, VGGT_MAX_IMAGES, VGGT_METHODS and
+    # What runs: VGGT_COMMAND, else `vggt-quant compare` by VGGT_MODEL, VGGT_IMAGES, VGGT_MAX_IMAGES, VGGT_VARIANTS and
     # VGGT_RUN_ARGS (see lib/workflow.sh); with VGGT_RUN=no nothing.
     wants_run=${VGGT_RUN:-yes}
     wants_run=${wants_run,,}

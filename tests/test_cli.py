@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from processes import COMMAND
 
+from vggt_quant.cli import _parser
 from vggt_quant.cli import main as cli
 
 COMMANDS = (
@@ -100,8 +101,8 @@ def test_the_doctor_names_the_kernel_of_each_variant():
 
 
 def test_underscores_in_flags_are_hyphens():
-    assert cli.hyphenated("--max_images=a_b") == "--max-images=a_b"
-    assert cli.hyphenated("my_photos") == "my_photos"
+    assert _parser.hyphenated("--max_images=a_b") == "--max-images=a_b"
+    assert _parser.hyphenated("my_photos") == "my_photos"
     assert run("keys", "--no_such_flag").stderr.endswith("unrecognized arguments: --no-such-flag\n")
 
 
@@ -109,21 +110,24 @@ def test_underscores_in_flags_are_hyphens():
     ("words", "sentence"),
     [
         (["images", "--max_images", "0"], r"argument --max-images: '0' is not a whole number from 1"),
-        (["images", "--image-folder", "nowhere"], r"nowhere"),
-        (["quantize", "--model", "nano-random", "--variant", "int5"], r"no variant 'int5'; there are fp32, "),
+        (["images", "--images", "nowhere"], r"nowhere"),
+        (
+            ["quantize", "--model", "nano-random", "--cache", "c", "--variant", "int5"],
+            r"no variant 'int5'.*; there are fp32, ",
+        ),
         (["quantize", "--model", "nano-random", "--variant", "fp32", "--device", "tpu"], r"--device: invalid choice"),
-        (["quantize", "--model", "nano-randon", "--variant", "fp32"], r"nano-randon"),
+        (["quantize", "--model", "nano-randon", "--cache", "c", "--variant", "fp32"], r"nano-randon"),
         (["accuracy", "--model", "nano-random", "--packed", "no.safetensors"], r"no\.safetensors"),
         (["speed", "--packed", "no.json"], r"no\.json"),
-        (["report", "--methods", "fp32", "--results", "nowhere"], r"no results in nowhere"),
-        (["compare", "--methods", "int5"], r"no method int5; there are fp32, "),
-        (["compare", "--image-folder", "nowhere"], r"no folder nowhere; --image-folder takes .*, or drawn\."),
+        (["report", "--variants", "fp32", "--results", "nowhere"], r"no results in nowhere"),
+        (["compare", "--variants", "int5"], r"no variant 'int5'.*; there are fp32, "),
+        (["compare", "--images", "nowhere"], r"no folder nowhere; --images takes .*, or drawn\."),
         (
             ["compare", "--calibration-folder", "nowhere"],
             r"no folder nowhere; --calibration-folder .*, or drawn or none",
         ),
         (["images", "--max-scenes", "x"], r"argument --max-scenes: 'x' is not a whole number from 1"),
-        (["compare", "--variants", "nowhere.yaml"], r"Cannot read the variants in nowhere\.yaml"),
+        (["compare", "--variants-file", "nowhere.yaml"], r"Cannot read the variants in nowhere\.yaml"),
         (["quantise"], r"invalid choice: 'quantise'"),
         ([], r"required: COMMAND"),
     ],
@@ -155,9 +159,9 @@ def test_images_says_how_many_where_and_which_is_first(photos, offline):
 
 
 def test_scenes_to_calibrate_with_are_refused_if_they_are_compared_on(photos, tmp_path, offline):
-    size = ["--model", "nano-random", "--image-folder", photos]
-    assert run("images", *size, "--max-images", 1, "--out", tmp_path / "images.json", **offline).returncode == 0
-    words = ["calibration", *size, "--images", tmp_path / "images.json", "--out", tmp_path / "calibration.json"]
+    size = ["--model", "nano-random", "--images", photos]
+    assert run("images", *size, "--max-images", 1, "--result", tmp_path / "images.json", **offline).returncode == 0
+    words = ["calibration", *size, "--compared", tmp_path / "images.json", "--result", tmp_path / "calibration.json"]
     refused = run(*words, **offline)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "calibration scene photos shares the photo photo_0.png with the compared scene photos" in refused.stderr
@@ -184,7 +188,7 @@ def test_the_stages_work_on_names_and_folders_without_result_files(photos, offli
 
 
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(tmp_path, offline):
-    words = ["quantize", "--model", "nano-random", "--variant", "int8_symmetric", "--out", tmp_path / "q.json"]
+    words = ["quantize", "--model", "nano-random", "--variant", "int8_symmetric", "--result", tmp_path / "q.json"]
     silent = run(*words, "--cache", tmp_path / "a", **offline)
     assert silent.returncode == 0
     assert re.fullmatch(r"made \S+ \(\S+ MB\)\n", silent.stderr)

@@ -45,8 +45,8 @@ def place(tmp_path_factory):
 
 
 def words(installed, *more, methods="fp32,int8_symmetric"):
-    settings = ["--model-name", "nano-random", "--image-folder", "photos", "--max-images", "2", "--device", "cpu"]
-    return [str(installed / "bin" / "vggt-quant"), "compare", *settings, "--methods", methods, *more]
+    settings = ["--model", "nano-random", "--images", "photos", "--max-images", "2", "--device", "cpu"]
+    return [str(installed / "bin" / "vggt-quant"), "compare", *settings, "--variants", methods, *more]
 
 
 def start(installed, place, *more, **settings):
@@ -74,14 +74,14 @@ def wait_for(path, process):
 def complete(installed, place):
     """A comparison that was killed in the middle and started again."""
     out = place / "out"
-    first = start(installed, place, "--output-dir", "out")
+    first = start(installed, place, "--output", "out")
     wait_for(out / "logs" / "images.log", first)  # begun when `model` was on record
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    beside = compare(installed, place, "--output-dir", "out")
+    beside = compare(installed, place, "--output", "out")
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
-    return beside, compare(installed, place, "--output-dir", "out")
+    return beside, compare(installed, place, "--output", "out")
 
 
 def test_a_machine_with_two_gpus_may_run_two_gpu_jobs_but_one_timing(tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_a_machine_with_two_gpus_may_run_two_gpu_jobs_but_one_timing(tmp_path, m
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(installed, place):
-    process = compare(installed, place, "--output-dir", "dry", "--dry-run")
+    process = compare(installed, place, "--output", "dry", "--dry-run")
     assert process.returncode == 0
     assert "quantize_int8_symmetric" in process.stdout + process.stderr
     assert "Everything is in" not in process.stdout
@@ -114,7 +114,7 @@ def test_two_comparisons_do_not_write_into_one_folder(complete, place):
     """Snakemake is still at work there, though `compare` itself was killed."""
     beside, _ = complete
     assert beside.returncode == 2
-    cure = "wait for its end, or choose another --output-dir"
+    cure = "wait for its end, or choose another --output"
     assert beside.stderr.endswith(f"Another run, or a job of a killed one, is at work in {place / 'out'}: {cure}.\n")
 
 
@@ -149,7 +149,7 @@ def test_a_comparison_ends_with_its_summary_and_where_it_is(complete, place):
 
 
 def test_the_same_comparison_again_takes_seconds_and_shows_the_summary(complete, installed, place):
-    again = compare(installed, place, "--output-dir", "out")
+    again = compare(installed, place, "--output", "out")
     assert again.returncode == 0
     assert "Nothing to be done" in again.stderr
     assert again.stdout == complete[1].stdout
@@ -159,7 +159,7 @@ def test_a_comparison_that_fails_says_once_what_there_is_and_how_to_go_on(instal
     (place / "mine.yaml").write_text(
         "hungry: {method: round_to_nearest, config: {format: w8a16}, memory_limit_mb: 60}\n"
     )
-    process = compare(installed, place, "--output-dir", "failing", "--variants", "mine.yaml", methods="hungry")
+    process = compare(installed, place, "--output", "failing", "--variants-file", "mine.yaml", methods="hungry")
     assert process.returncode == 1
     assert process.stdout.count("Failed or unsupported") == 1
     assert re.search(r"hungry failed in quantize: needs more memory than its limit of 60 MB", process.stdout)

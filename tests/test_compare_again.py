@@ -10,7 +10,7 @@ from vggt_quant.results.files import write_text
 
 
 def settings_of(*flags):
-    words = ["compare", "--model-name", "nano-random", "--device", "cpu", *flags]
+    words = ["compare", "--model", "nano-random", "--device", "cpu", *flags]
     return _configuration.configuration(parser().parse_args(words))
 
 
@@ -27,8 +27,8 @@ def out(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "difference"),
     [
-        (("--model-name", "tiny"), "--model-name nano-random, not tiny"),
-        (("--image-folder", "PHOTOS", "--calibration-folder", "drawn"), "--image-folder drawn, not PHOTOS"),
+        (("--model", "tiny"), "--model nano-random, not tiny"),
+        (("--images", "PHOTOS", "--calibration-folder", "drawn"), "--images drawn, not PHOTOS"),
         (("--max-scenes", "3"), "--max-scenes none, not 3"),
         (("--max-images", "2"), "--max-images none, not 2"),
         (("--image-mode", "pad"), "--image-mode crop, not pad"),
@@ -42,15 +42,15 @@ def test_results_of_another_comparison_are_kept(out, tmp_path, flags, difference
     other = settings_of(*(flag.replace("PHOTOS", photos) for flag in flags))
     with pytest.raises(ValueError) as refusal:
         _configuration.expect_same_comparison(other, out)
-    cure = "choose another --output-dir, or delete that folder."
+    cure = "choose another --output, or delete that folder."
     assert str(refusal.value) == f"{out} holds results for {difference.replace('PHOTOS', photos)}: {cure}"
 
 
 @pytest.mark.workflow
 def test_a_refused_comparison_changes_nothing_and_says_so_in_a_sentence(out, capsys):
     before = (out / "config.yaml").read_bytes()
-    flags = ["--model-name", "nano-random", "--methods", "fp32", "--max-images", "2", "--max-scenes", "1"]
-    assert cli.main(["compare", *flags, "--device", "cpu", "--output-dir", str(out)]) == 2
+    flags = ["--model", "nano-random", "--variants", "fp32", "--max-images", "2", "--max-scenes", "1"]
+    assert cli.main(["compare", *flags, "--device", "cpu", "--output", str(out)]) == 2
     said = capsys.readouterr().err
     assert f"{out} holds results for --max-scenes none, not 1 and --max-images none, not 2: choose another" in said
     assert "Traceback" not in said
@@ -59,15 +59,15 @@ def test_a_refused_comparison_changes_nothing_and_says_so_in_a_sentence(out, cap
 
 
 def test_other_methods_devices_and_caches_go_into_the_same_folder(out):
-    same = settings_of("--methods", "fp32,int4_group64", "--device", "auto", "--cache-dir", "elsewhere")
+    same = settings_of("--variants", "fp32,int4_group64", "--device", "auto", "--cache", "elsewhere")
     _configuration.expect_same_comparison(same, out)
 
 
 def test_the_same_photos_by_a_relative_path_are_the_same(tmp_path, out, monkeypatch):
     (tmp_path / "photos").mkdir()
-    write_text(yaml.safe_dump(settings_of("--image-folder", str(tmp_path / "photos"))), out / "config.yaml")
+    write_text(yaml.safe_dump(settings_of("--images", str(tmp_path / "photos"))), out / "config.yaml")
     monkeypatch.chdir(tmp_path)
-    _configuration.expect_same_comparison(settings_of("--image-folder", "photos/"), out)
+    _configuration.expect_same_comparison(settings_of("--images", "photos/"), out)
 
 
 def test_a_folder_in_which_nothing_was_finished_takes_any_comparison(out):
@@ -78,7 +78,7 @@ def test_a_folder_in_which_nothing_was_finished_takes_any_comparison(out):
 @pytest.mark.parametrize("text", ["model: tiny\n", "[1, 2]\n", "", "a: b: c\n", "images: none\nmodel: tiny\n"])
 def test_a_config_that_compare_did_not_write_is_not_replaced(out, text):
     (out / "config.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"config.yaml is not one that compare wrote: choose another --output-dir"):
+    with pytest.raises(ValueError, match=r"config.yaml is not one that compare wrote: choose another --output"):
         _configuration.expect_same_comparison(settings_of(), out)
     assert (out / "config.yaml").read_text() == text
 
@@ -86,7 +86,7 @@ def test_a_config_that_compare_did_not_write_is_not_replaced(out, text):
 @pytest.mark.workflow
 def test_a_dry_run_may_ask_for_anything_and_changes_no_settings(out, capfd):
     before = (out / "config.yaml").read_bytes()
-    flags = ["--model-name", "nano-random", "--methods", "fp32", "--max-images", "2", "--device", "cpu", "--dry-run"]
-    assert cli.main(["compare", *flags, "--output-dir", str(out)]) == 0
+    flags = ["--model", "nano-random", "--variants", "fp32", "--max-images", "2", "--device", "cpu", "--dry-run"]
+    assert cli.main(["compare", *flags, "--output", str(out)]) == 0
     assert "quantize_fp32" in "".join(capfd.readouterr())
     assert (out / "config.yaml").read_bytes() == before

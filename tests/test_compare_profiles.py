@@ -63,7 +63,7 @@ def test_all_packaged_profiles_go_on_after_a_failure_and_print_no_failed_logs():
     ],
 )
 def test_flag_then_variable_then_default_choose_the_profile(tmp_path, flags, variable, used):
-    settings = ["--model-name", "nano-random", "--methods", "fp32", "--device", "cpu", "--dry-run"]
+    settings = ["--model", "nano-random", "--variants", "fp32", "--device", "cpu", "--dry-run"]
     command = [sys.executable, "-P", "-m", "vggt_quant", "compare", *settings, *flags]
     environment = {**os.environ, "VGGT_QUANT_PROFILE": variable}
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -116,7 +116,7 @@ def test_an_unknown_profile_is_refused_with_the_names_of_those_there_are(tmp_pat
 
 def test_a_profile_that_keeps_results_elsewhere_is_refused(capsys):
     said = refusal(capsys, "--workflow-profile", "kubernetes")
-    assert "Workflow profile kubernetes keeps results in s3, but compare keeps them in --output-dir" in said
+    assert "Workflow profile kubernetes keeps results in s3, but compare keeps them in --output" in said
     assert "docs/cluster.md" in said
 
 

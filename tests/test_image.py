@@ -137,8 +137,8 @@ class TestRuntime:
         assert said == "<built-in function launch>"
 
     def test_a_tiny_workflow_runs_in_it_as_user_1000(self, builder, container):
-        settings = "--model-name nano-random --image-folder drawn --max-scenes 1 --calibration-folder none --device cpu"
-        methods = "--methods fp32,int8_symmetric --output-dir out"
+        settings = "--model nano-random --images drawn --max-scenes 1 --calibration-folder none --device cpu"
+        methods = "--variants fp32,int8_symmetric --output out"
         command = ["vggt-quant", "compare", *settings.split(), *methods.split()]
         assert "int8_symmetric" in builder.buildah("run", container, "--", *command)
         report = builder.buildah("run", container, "--", "cat", "/home/vggt/out/comparison_report.json")
@@ -165,7 +165,7 @@ class TestRunpod:
         """As RunPod starts it, with a folder as the volume; nobody may log in, and the pod is not to end itself."""
         settings = {
             **{"VGGT_RUN_NAME": "first", "VGGT_MODEL": "nano-random", "VGGT_IMAGES": "drawn"},
-            **{"VGGT_METHODS": "fp32,int8_symmetric", "VGGT_AUTO_STOP": "no"},
+            **{"VGGT_VARIANTS": "fp32,int8_symmetric", "VGGT_AUTO_STOP": "no"},
             "VGGT_RUN_ARGS": "--max-scenes 1 --calibration-folder none --device cpu",
         }
         command = json.loads(builder.buildah("inspect", runpod))["Docker"]["config"]["Cmd"]

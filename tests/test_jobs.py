@@ -126,7 +126,7 @@ def test_a_job_that_was_interrupted_says_so_whatever_its_worker_makes_of_it(tmp_
 
 
 def test_a_supervised_job_writes_result_and_status(tmp_path):
-    job = start("model", "--model", "nano-random", "--out", tmp_path / "model.json", "--status", tmp_path / "s.json")
+    job = start("model", "--model", "nano-random", "--result", tmp_path / "model.json", "--status", tmp_path / "s.json")
     job.communicate()
     assert job.returncode == 0
     assert read(ModelResult, tmp_path / "model.json").random_weights
@@ -134,17 +134,19 @@ def test_a_supervised_job_writes_result_and_status(tmp_path):
 
 
 def test_a_supervised_mistake_is_one_sentence_with_its_traceback_on_record(tmp_path):
-    job = start("model", "--model", tmp_path / "no.safetensors", "--out", tmp_path / "m", "--status", tmp_path / "s")
+    job = start(
+        "model", "--model", tmp_path / "no.safetensors", "--result", tmp_path / "m.json", "--status", tmp_path / "s"
+    )
     _, log = job.communicate()
     assert job.returncode == 2
     assert log.count("\n") == 1 and log.startswith("vggt-quant: model: ") and "no.safetensors" in log
     assert "Traceback" in read(Status, tmp_path / "s").error.traceback
-    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "m.json").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_that_ends_the_worker_is_on_record(tmp_path, number):
-    job = start("model", "--model", "nano-random", "--out", tmp_path / "m", "--status", tmp_path / "s")
+    job = start("model", "--model", "nano-random", "--result", tmp_path / "m.json", "--status", tmp_path / "s")
     os.kill(worker_of(job), number)
     _, log = job.communicate()
     assert job.returncode == 128 + number
@@ -152,11 +154,11 @@ def test_a_signal_that_ends_the_worker_is_on_record(tmp_path, number):
     assert (error.kind, error.exit_code) == ("signal", 128 + number)
     assert f"killed by signal {number:d} ({number.name})" in error.message
     assert error.message in log
-    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "m.json").exists()
 
 
 def test_a_sigterm_to_the_parent_ends_the_worker_and_is_on_record(tmp_path):
-    job = start("model", "--model", "nano-random", "--out", tmp_path / "m", "--status", tmp_path / "s")
+    job = start("model", "--model", "nano-random", "--result", tmp_path / "m.json", "--status", tmp_path / "s")
     worker = worker_of(job)
     time.sleep(0.2)  # until the parent listens
     job.terminate()
@@ -174,18 +176,27 @@ def test_a_job_that_reaches_its_memory_limit_ends_and_says_so(tmp_path):
     """
     words = ["quantize", "--model", "nano-random", "--variant", "int8_symmetric", "--device", "cpu"]
     job = start(
-        *words, "--memory-limit-mb", 10, "--cache", tmp_path, "--out", tmp_path / "q", "--status", tmp_path / "s"
+        *words,
+        "--memory-limit-mb",
+        10,
+        "--cache",
+        tmp_path,
+        "--result",
+        tmp_path / "q.json",
+        "--status",
+        tmp_path / "s",
     )
     job.communicate()
     assert job.returncode == 1
     error = read(Status, tmp_path / "s").error
     assert error.kind == "out_of_memory"
     assert "its limit of 10 MB" in error.message
-    assert not (tmp_path / "q").exists()
+    assert not (tmp_path / "q.json").exists()
 
 
 def test_a_device_that_is_not_there_is_a_recorded_mistake(tmp_path):
     words = ["reference", "--model", "nano-random", "--device", "cuda", "--status", tmp_path / "s"]
+    words += ["--cache", tmp_path]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     job = subprocess.run([*COMMAND, *map(str, words)], env=environment, capture_output=True, text=True)
     assert job.returncode == 2

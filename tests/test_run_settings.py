@@ -39,7 +39,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize(("stage", "kind"), [("speed", SpeedResult), ("accuracy", AccuracyResult)])
 def test_a_way_to_run_that_the_cpu_lacks_is_a_result_with_its_reason(run, tmp_path, stage, kind, variant, way):
     words = [stage, "--images", str(run / "images.json"), "--packed", str(run / "packed.json"), "--variant", variant]
-    words += ["--device", "cpu", "--out", str(tmp_path / "result.json")]
+    words += ["--device", "cpu", "--result", str(tmp_path / "result.json")]
     if stage == "accuracy":
         words += ["--model", "nano-random", "--cache", str(tmp_path)]
     assert cli.main(words) == 0
@@ -50,7 +50,7 @@ def test_a_way_to_run_that_the_cpu_lacks_is_a_result_with_its_reason(run, tmp_pa
 
 def test_a_result_says_how_its_checkpoint_was_run(run, tmp_path):
     words = ["speed", "--images", str(run / "images.json"), "--packed", str(run / "packed.json"), "--variant", "fp32"]
-    assert cli.main([*words, "--device", "cpu", "--out", str(tmp_path / "result.json")]) == 0
+    assert cli.main([*words, "--device", "cpu", "--result", str(tmp_path / "result.json")]) == 0
     assert read(SpeedResult, tmp_path / "result.json").run == structs.asdict(VARIANTS["fp32"].run)
 
 

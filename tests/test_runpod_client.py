@@ -70,13 +70,13 @@ def test_a_volume_does_not_move(client):
 def test_pod_up_rents_the_first_gpu_that_can_be_had(client):
     client.prepare()
     client.account.capacity = {"NVIDIA H100 PCIe", "NVIDIA H100 80GB HBM3"}
-    outcome = client("pod", "up", "--env", "VGGT_METHODS=bf16", "--secret", "HF_TOKEN=hf")
+    outcome = client("pod", "up", "--env", "VGGT_VARIANTS=bf16", "--secret", "HF_TOKEN=hf")
     pod = client.only_pod()
     assert outcome.code == 0 and pod["id"] in outcome.out and "ssh pod" in outcome.out and "$2.89/h" in outcome.out
     tried = [body["gpu"] for body in client.server.sent("POST", "/pods")]
     assert [gpu["id"] for gpu in tried] == ["NVIDIA GeForce RTX 4090", "NVIDIA L40S", "NVIDIA H100 PCIe"]
     assert all(gpu["minCudaVersion"] == "13.0" and gpu["count"] == 1 for gpu in tried)
-    assert pod["env"]["VGGT_METHODS"] == "bf16" and pod["env"]["HF_TOKEN"] == "{{ RUNPOD_SECRET_hf }}"
+    assert pod["env"]["VGGT_VARIANTS"] == "bf16" and pod["env"]["HF_TOKEN"] == "{{ RUNPOD_SECRET_hf }}"
     assert pod["env"]["VGGT_MODEL"] == "facebook/VGGT-1B" and pod["env"]["VGGT_AUTO_STOP"] == "terminate"
     assert pod["image"] == IMAGE
 

@@ -211,7 +211,8 @@ def test_every_file_and_section_that_is_named_exists(guide):
 @guides
 def test_every_flag_in_running_text_is_one(guide):
     """`--run`, `--gpu` and the like belong to the client or to `compare`."""
-    known = " ".join(path.read_text() for path in (FOLDER / "client" / "cli.py", ROOT / "vggt_quant" / "arguments.py"))
+    files = [FOLDER / "client" / "cli.py", *(ROOT / "vggt_quant" / "cli").glob("*.py")]
+    known = " ".join(path.read_text() for path in files)
     for flag in set(re.findall(r"`(--[\w-]+)", guide.read_text())) - {"--resources"}:
         assert f'"{flag}"' in known, flag
 

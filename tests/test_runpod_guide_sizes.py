@@ -32,8 +32,8 @@ def test_the_jobs_of_a_run_on_a_gpu_are_as_many_as_the_guide_says(tmp_path):
     write_known_scenes(tmp_path / "photos", "court")
     environment = {**os.environ, "PATH": install_driver(tmp_path / "driver")}
     counts = []
-    for photos in (["--image-folder", str(tmp_path / "photos")], []):
-        command = [*COMMAND, "compare", "--dry-run", "--device", "cuda", "--output-dir", str(tmp_path / "run"), *photos]
+    for photos in (["--images", str(tmp_path / "photos")], []):
+        command = [*COMMAND, "compare", "--dry-run", "--device", "cuda", "--output", str(tmp_path / "run"), *photos]
         said = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
         counts.append(int(re.search(r"^total +(\d+)$", said.stdout + said.stderr, re.M)[1]) - 1)  # `all` does nothing
     number = len(on_a_gpu())

@@ -45,7 +45,7 @@ def own_profile(folder):
 
 
 def compare(project, profile, *more):
-    words = ["--model-name", "nano-random", "--image-folder", str(project.scenes), "--methods", "bf16"]
+    words = ["--model", "nano-random", "--images", str(project.scenes), "--variants", "bf16"]
     return subprocess.run(
         [cluster_tools.PYTHON, "-P", "-m", "vggt_quant", "compare", *words, "--workflow-profile", profile, *more],
         **{"cwd": project.root, "env": project.environment(OMP_NUM_THREADS="1"), "capture_output": True, "text": True},
@@ -55,7 +55,7 @@ def compare(project, profile, *more):
 def compare_by_slurm(project):
     """A comparison of this machine, one of whose results is made anew: Slurm's part takes seconds a job."""
     own_profile(project.root)
-    words = ["--device", "cpu", "--output-dir", "out"]
+    words = ["--device", "cpu", "--output", "out"]
     here = compare(project, "default", *words)
     assert here.returncode == 0, said(here)
     (project.root / "out" / "speed" / "bf16.json").unlink()
@@ -129,7 +129,7 @@ def test_compare_hands_its_jobs_to_slurm_by_a_profile_of_ones_own(runs):
 
 def test_on_a_cluster_the_device_is_said_and_not_looked_for(runs):
     """The login node's own device says nothing; one that is said needs no GPU there."""
-    guessed = compare(runs.project, "mine", "--output-dir", "guessed")
+    guessed = compare(runs.project, "mine", "--output", "guessed")
     assert guessed.returncode == 1
     assert "nobody here knows what they have: set device to cuda or cpu" in said(guessed)
-    assert compare(runs.project, "mine", "--output-dir", "said", "--device", "cuda", "--dry-run").returncode == 0
+    assert compare(runs.project, "mine", "--output", "said", "--device", "cuda", "--dry-run").returncode == 0

@@ -217,7 +217,7 @@ def test_a_table_is_drawn_again_anywhere_from_the_results_alone(tmp_path, capsys
     assert [row.variant for row in table.rows] == ["bf16", "int8_symmetric"]
     assert table.num_images == NUM_IMAGES and table.label == "tiny, random weights (seed 0)"
     assert "1.11x" in capsys.readouterr().out
-    assert cli.main(["speed", "--redraw", str(tmp_path), "--methods", "fp8"]) == 2
+    assert cli.main(["speed", "--redraw", str(tmp_path), "--variants", "fp8"]) == 2
     assert "has no result of fp8; there are bf16, int8_symmetric." in capsys.readouterr().err
     (tmp_path / "sweeps" / "own.json").write_text("{")
     assert cli.main(["speed", "--redraw", str(tmp_path)]) == 2

@@ -21,11 +21,11 @@ from vggt_quant.results.speed_schema import SpeedTable, SweepResult
 from vggt_quant.runtime import locks
 
 FLAGS = ["speed", "--model", "nano", "--random-weights", "--device", "cpu", "--image-size", "56x84"]
-FLAGS += ["--num-images", "1,3", "--compare-at", "3", "--repeats", "6", "--methods", "int8_symmetric,tf32"]
+FLAGS += ["--num-images", "1,3", "--compare-at", "3", "--repeats", "6", "--variants", "int8_symmetric,tf32"]
 
 
 def words(folder, *more):
-    return [*FLAGS, "--output-dir", str(folder), *more]
+    return [*FLAGS, "--output", str(folder), *more]
 
 
 def run(folder, *more):
@@ -104,9 +104,9 @@ def test_a_replaced_result_of_other_settings_is_kept(made, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="x: Not a directory; see that --output-dir .* can be written to"):
+    with pytest.raises(ValueError, match="x: Not a directory; see that --output .* can be written to"):
         speed.run(parser().parse_args(words(tmp_path / "file" / "x")))
-    full = pytest.raises(ValueError, match="full: No space left on device; see that --output-dir")
+    full = pytest.raises(ValueError, match="full: No space left on device; see that --output")
     with full, locks.sole_run(tmp_path / "full"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -220,7 +220,7 @@ def sweep_of_bf16(made, tmp_path, *more):
     """Each size of the photos in `tmp_path` timed once, in a process with one thread."""
     folder, _ = made
     more += ("--packed", str(folder / "quantize" / "bf16.json"), "--images", str(tmp_path / "photos.json"))
-    more += ("--repeats", "1", "--device", "cpu", "--out", str(tmp_path / "o.json"))
+    more += ("--repeats", "1", "--device", "cpu", "--result", str(tmp_path / "o.json"))
     process = subprocess.run([*COMMAND, "speed", *more], env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.returncode == 0
     return read(SweepResult, tmp_path / "o.json")
@@ -237,17 +237,17 @@ def test_more_images_than_there_are_photos_are_refused(made, tmp_path):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--model", "nano-random"], "Give --packed to time one checkpoint, or --model and --output-dir"),
+        (["--model", "nano-random"], "Give --packed to time one checkpoint, or --model and --output"),
         (
-            ["--model", "nano-random", "--output-dir", "x", "--methods", "int5"],
-            "no variant int5; there are fp32",
+            ["--model", "nano-random", "--output", "x", "--variants", "int5"],
+            "no variant 'int5'",
         ),
         (
-            ["--model", "nano-random", "--output-dir", "x", "--image-size", "50x84"],
+            ["--model", "nano-random", "--output", "x", "--image-size", "50x84"],
             "this model takes multiples of 14",
         ),
         (
-            ["--model", "nano-random", "--output-dir", "x", "--num-images", "100000000"],
+            ["--model", "nano-random", "--output", "x", "--num-images", "100000000"],
             "100000000 of 350x518 are .* GB of images alone",
         ),
     ],
@@ -258,17 +258,16 @@ def test_flags_that_do_not_go_together_are_a_sentence(tmp_path, monkeypatch, mor
         speed.run(parser().parse_args(["speed", "--device", "cpu", *more]))
 
 
-TABLE = ["--model", "nano-random", "--output-dir", "x"]
+TABLE = ["--model", "nano-random", "--output", "x"]
 
 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ([*TABLE, "--images", "y", "--out", "z"], "^--images, --out would have no effect with --output-dir"),
+        ([*TABLE, "--images", "y", "--result", "z.json"], "^--images, --result would have no effect with --output"),
         (["--redraw", "x", "--num-images", "1"], "^--num-images would have no effect with --redraw"),
-        (["--packed", "x", "--methods", "bf16"], "^--methods would have no effect with --packed"),
+        (["--packed", "x", "--variants", "bf16"], "^--variants would have no effect with --packed"),
         (["--packed", "x", "--repeats", "2"], "^--repeats would have no effect without --num-images"),
-        ([*TABLE, "--methods", ","], "^--methods names no variant"),
     ],
 )
 def test_a_flag_without_effect_is_refused(more, sentence):
@@ -297,10 +296,10 @@ def test_a_variant_that_cannot_be_is_named(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("../odd: {method: cast}")
     with pytest.raises(ValueError, match="Variant '../odd' gives files their name"):
-        plan_of("--variants", str(file))
+        plan_of("--variants-file", str(file))
     file.write_text("broken: {method: round_to_nearest, config: {format: w3a3}}")
     with pytest.raises(ValueError, match="^Variant broken: .*w3a3"):
-        run(tmp_path / "o", "--variants", str(file), "--methods", "broken")
+        run(tmp_path / "o", "--variants-file", str(file), "--variants", "broken")
 
 
 def test_random_photos_are_smooth_and_the_first_are_always_the_same():

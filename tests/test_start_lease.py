@@ -143,7 +143,7 @@ def test_a_comparison_whose_pod_vanished_goes_on_in_another_pod(pods):
         "VGGT_MODEL": "nano-random",
         "VGGT_IMAGES": "rooms",
         "VGGT_MAX_IMAGES": 2,
-        "VGGT_METHODS": "fp32",
+        "VGGT_VARIANTS": "fp32",
         "VGGT_RUN_ARGS": "--device cpu --calibration-folder none",
         **SECRETS,
     }

@@ -32,15 +32,19 @@ run_workflow() {
 
 # The command line; `compare` itself counts the GPUs and takes the workflow profile in VGGT_QUANT_PROFILE.
 choose_words() {
-    local extra arguments=${VGGT_RUN_ARGS:-} methods=${VGGT_METHODS:-}
+    local extra arguments=${VGGT_RUN_ARGS:-} variants=${VGGT_VARIANTS:-}
+    if [[ ! $variants && ${VGGT_METHODS:-} ]]; then
+        say "VGGT_METHODS is the older spelling of VGGT_VARIANTS."
+        variants=$VGGT_METHODS
+    fi
     if [[ ${VGGT_COMMAND:-} ]]; then
         words=(bash -c "$VGGT_COMMAND")
         return
     fi
     words=("$python" -P -m vggt_quant compare)
-    words+=(${VGGT_MODEL:+--model-name "$VGGT_MODEL"} ${VGGT_IMAGES:+--image-folder "$VGGT_IMAGES"})
-    words+=(${VGGT_MAX_IMAGES:+--max-images "$VGGT_MAX_IMAGES"} ${methods:+--methods "${methods//[[:space:]]/,}"})
-    words+=(--output-dir "$run_dir" --cache-dir "$workspace/checkpoints")
+    words+=(${VGGT_MODEL:+--model "$VGGT_MODEL"} ${VGGT_IMAGES:+--images "$VGGT_IMAGES"})
+    words+=(${VGGT_MAX_IMAGES:+--max-images "$VGGT_MAX_IMAGES"} ${variants:+--variants "${variants//[[:space:]]/,}"})
+    words+=(--output "$run_dir" --cache "$workspace/checkpoints")
     # Where a GPU is paid for, none is a failure and no reason to take the processor. The flags below come later and win.
     [[ ! ${RUNPOD_GPU_COUNT:-} =~ [1-9] ]] || words+=(--device cuda)
     # xargs splits at blanks and honours quotes, though not across lines, and nothing is expanded or executed.

@@ -15,17 +15,16 @@ OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
 
 def configuration(args: Namespace) -> dict[str, Any]:
     """The workflow's config.yaml; folders and files as absolute paths, since the workflow runs in the output folder."""
-    variants = load_variants(args.variants)
-    methods = [name for names in args.methods for name in names] if args.methods else None
-    expect_variants(methods or [], variants)
-    _expect_folder("--image-folder", args.image_folder, "drawn")
+    variants = load_variants(args.variants_file)
+    expect_variants(args.variants or [], variants)
+    _expect_folder("--images", args.images, "drawn")
     # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
-    calibration = args.calibration_folder or ("drawn" if args.image_folder == "drawn" else "none")
+    calibration = args.calibration_folder or ("drawn" if args.images == "drawn" else "none")
     _expect_folder("--calibration-folder", calibration, "drawn", "none")
     return {
-        "model": _absolute(args.model_name),
+        "model": _absolute(args.model),
         "images": {
-            "folder": _absolute(args.image_folder),
+            "folder": _absolute(args.images),
             "max_scenes": args.max_scenes,
             "max_images": args.max_images,
             "mode": args.image_mode,
@@ -34,9 +33,9 @@ def configuration(args: Namespace) -> dict[str, Any]:
             "folder": None if calibration == "none" else _absolute(calibration),
         },
         "device": args.device,
-        "variants": list(dict.fromkeys(methods)) if methods else None,
-        "variants_file": str(args.variants.absolute()) if args.variants else None,
-        "cache_dir": str(args.cache_dir.absolute()) if args.cache_dir else "cache",
+        "variants": args.variants,
+        "variants_file": str(args.variants_file.absolute()) if args.variants_file else None,
+        "cache_dir": str(args.cache.absolute()) if args.cache else "cache",
         "results_dir": ".",
     }
 
@@ -57,7 +56,7 @@ def expect_same_comparison(settings: dict[str, Any], folder: Path) -> None:
     differences = [f"{flag} {earlier[flag]}, not {now[flag]}" for flag in now if earlier[flag] != now[flag]]
     has_results = any(any(folder.glob(f"{stage}/*.json")) for stage in ("quantize", "accuracy", "speed"))
     if differences and has_results:
-        cure = "choose another --output-dir, or delete that folder"
+        cure = "choose another --output, or delete that folder"
         raise ValueError(f"{folder} holds results for {' and '.join(differences)}: {cure}.")
 
 
@@ -65,7 +64,7 @@ def _read_decisive(file: Path) -> dict[str, str]:
     try:
         return _decisive(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not one that compare wrote: choose another --output-dir, or delete it.") from error
+        raise ValueError(f"{file} is not one that compare wrote: choose another --output, or delete it.") from error
 
 
 def _decisive(settings: dict[str, Any]) -> dict[str, str]:
@@ -76,8 +75,8 @@ def _decisive(settings: dict[str, Any]) -> dict[str, str]:
     """
     images = settings["images"]
     values = {
-        "--model-name": settings["model"],
-        "--image-folder": images["folder"],
+        "--model": settings["model"],
+        "--images": images["folder"],
         "--max-scenes": images["max_scenes"],
         "--max-images": images["max_images"],
         "--image-mode": images["mode"],

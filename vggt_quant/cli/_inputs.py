@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import dataclasses
 import logging
 import tempfile
 from argparse import Namespace
@@ -16,7 +15,6 @@ from vggt_quant.data import prepare
 from vggt_quant.model import VGGTConfig
 from vggt_quant.quantization import checkpoint
 from vggt_quant.results.schema import Error, ImagesResult, ModelResult, QuantizeResult, ReferenceResult, read
-from vggt_quant.results.typed_json import build
 from vggt_quant.variants import DEFAULT, RunSettings, find_variant
 
 log = logging.getLogger(__name__)
@@ -41,16 +39,47 @@ def photos(args: Namespace, config: dict[str, Any], max_scenes: int | None = Non
         yield result
 
 
+@contextlib.contextmanager
+def cache(args: Namespace) -> Iterator[Path]:
+    """The folder of `--cache`, or one for this time only."""
+    if args.cache:
+        yield args.cache
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def packed(path: Path) -> QuantizeResult:
-    """What is known of a packed checkpoint, by the result of its step or by itself."""
+    """What is known of a packed checkpoint, by the result of its step or by itself.
+
+    A checkpoint that `vggt_quant.save` wrote is called by its file's name.
+    """
     if path.suffix == ".json":
         made = read(QuantizeResult, path)
         if made.checkpoint:
             _expect_cached(made.checkpoint, path)
         return made
-    manifest = checkpoint.read_manifest(path)
-    stored = build(QuantizeResult, manifest["result"])
-    return dataclasses.replace(stored, checkpoint=str(path.absolute()), checkpoint_bytes=path.stat().st_size)
+    variant = checkpoint.read_manifest(path).get("variant") or {}
+    return QuantizeResult(
+        variant=variant.get("name", path.stem),
+        outcome="ok",
+        error=None,
+        spec={key: value for key, value in variant.items() if key != "name"},
+        checkpoint=str(path.absolute()),
+        checkpoint_bytes=path.stat().st_size,
+    )
+
+
+def config_of(path: str) -> dict[str, Any]:
+    """The sizes of the model in a packed checkpoint.
+
+    Raises:
+        ValueError: It is no VGGT, so photos say nothing to it.
+    """
+    config: dict[str, Any] | None = checkpoint.read_manifest(path)["model"].get("config")
+    if config is None:
+        raise ValueError(f"{path} holds another model than VGGT, which cannot be run on photos; measure it in Python.")
+    return config
 
 
 def reference(path: Path) -> ReferenceResult:
@@ -63,12 +92,13 @@ def reference(path: Path) -> ReferenceResult:
 
 def run_settings(args: Namespace) -> RunSettings:
     """How to run a checkpoint: as its variant says; without one, by the default."""
-    return find_variant(args.variant, args.variants).run if args.variant else DEFAULT
+    return find_variant(args.variant, args.variants_file).run if args.variant else DEFAULT
 
 
 def prepared_folder(args: Namespace) -> Path:
     """The folder for preprocessed scenes: beside the result file, or else a temporary one that stays."""
-    return args.out.with_name(f"{args.out.stem}_prepared") if args.out else Path(tempfile.mkdtemp()) / args.command
+    result: Path | None = args.result
+    return result.with_name(f"{result.stem}_prepared") if result else Path(tempfile.mkdtemp()) / args.command
 
 
 def image_settings(args: Namespace) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Profile:
     @property
     def is_remote(self) -> bool:
         """Whether other machines than this one run the jobs."""
-        return self.settings.get("executor", "local") != "local"
+        return bool(self.settings.get("executor", "local") != "local")
 
 
 def find_profile(name: str) -> Profile:
@@ -34,7 +34,7 @@ def find_profile(name: str) -> Profile:
     profile = Profile(folder=folder, settings=_read_profile(folder / "config.yaml", shipped))
     if storage := profile.settings.get("default-storage-provider"):
         raise ValueError(
-            f"Workflow profile {name} keeps results in {storage}, but compare keeps them in --output-dir:"
+            f"Workflow profile {name} keeps results in {storage}, but compare keeps them in --output:"
             " call snakemake itself with that profile, as docs/cluster.md says."
         )
     if profile.is_remote:

@@ -19,7 +19,7 @@ from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, 
 from vggt_quant.results.speed_schema import SweepResult
 from vggt_quant.runtime import cache_keys, jobs, locks, machine, provenance
 from vggt_quant.runtime.fingerprint import digest
-from vggt_quant.variants import Variant
+from vggt_quant.variants import Variant, expect_variants
 
 BASELINE = "bf16"
 NUM_IMAGES = (1, 2, 5, 10, 20, 50, 100)
@@ -59,7 +59,7 @@ def run(args: Namespace) -> int:
             written to or holds another table.
     """
     if args.redraw:
-        names = speed_report.names_in(args.redraw, _asked(args), [BASELINE, *load_variants(args.variants)])
+        names = speed_report.names_in(args.redraw, args.variants or [], [BASELINE, *load_variants(args.variants_file)])
         print(speed_report.write_table(speed_report.collect(args.redraw, names), args.redraw))
         return 0
     plan = make_plan(args)
@@ -86,14 +86,14 @@ def _measure_and_draw(plan: Plan) -> int:
 
 def make_plan(args: Namespace) -> Plan:
     """The flags, checked."""
-    variants, device = load_variants(args.variants), machine.resolve_device(args.device)
+    variants, device = load_variants(args.variants_file), machine.resolve_device(args.device)
     num_images = sorted(set(args.num_images or NUM_IMAGES))
     return Plan(
-        folder=args.output_dir,
-        cache=args.cache or args.output_dir / "cache",
+        folder=args.output,
+        cache=args.cache or args.output / "cache",
         model=_random(args.model) if args.random_weights else args.model,
-        variants={name: variants[name] for name in _chosen(_asked(args), variants, device)},
-        variants_file=args.variants,
+        variants={name: variants[name] for name in _chosen(args.variants or [], variants, device)},
+        variants_file=args.variants_file,
         num_images=num_images,
         compared=_compared(args.compare_at, num_images),
         image_size=args.image_size,
@@ -117,14 +117,9 @@ def _compared(asked: list[int] | None, num_images: list[int]) -> list[int]:
     return sorted(set(asked))
 
 
-def _asked(args: Namespace) -> list[str]:
-    return [name for names in args.methods or [] for name in names]
-
-
 def _chosen(asked: list[str], every: dict[str, Variant], device: str) -> list[str]:
     """The rows of the table, the baseline always among them."""
-    if unknown := [name for name in asked if name not in every]:
-        raise ValueError(f"There is no variant {', '.join(unknown)}; there are {', '.join(every)}.")
+    expect_variants(asked, every)
     usual = [name for name, variant in every.items() if variant.is_default(device)]
     names = list(dict.fromkeys([*([BASELINE] if BASELINE in every else []), *(asked or usual)]))
     if odd := [name for name in names if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name)]:
@@ -204,20 +199,21 @@ def _make_reference(plan: Plan) -> int:
     out.unlink(missing_ok=True)
     if not plan.compared:
         return 0
-    words = ["--images", str(plan.folder / "inputs" / "compared.json"), "--cache", str(plan.cache), "--out", str(out)]
-    return _job(plan, "reference", ["--model", str(plan.folder / "inputs" / "model.json"), *words])[0]
+    words = ["--model", str(plan.folder / "inputs" / "model.json")]
+    words += ["--images", str(plan.folder / "inputs" / "compared.json")]
+    return _job(plan, "reference", [*words, "--cache", str(plan.cache), "--result", str(out)])[0]
 
 
 def _measure(plan: Plan, variant: Variant) -> tuple[int, SweepResult]:
     """Pack and time one variant; the reason in its place where that fails."""
     packed, out = (plan.folder / kind / f"{variant.name}.json" for kind in ("quantize", "inputs/timed"))
-    which = ["--variant", variant.name, *(["--variants", str(plan.variants_file)] if plan.variants_file else [])]
+    which = ["--variant", variant.name, *(["--variants-file", str(plan.variants_file)] if plan.variants_file else [])]
     model = ["--model", str(plan.folder / "inputs" / "model.json"), "--cache", str(plan.cache)]
-    code, error = _job(plan, "quantize", [*model, *which, "--out", str(packed)], variant)
+    code, error = _job(plan, "quantize", [*model, *which, "--result", str(packed)], variant)
     if error is None and (made := read(QuantizeResult, packed)).outcome != "ok":
         return 0, SweepResult(variant=variant.name, outcome=made.outcome, error=made.error)
     if error is None:
-        words = ["--packed", str(packed), *which, *_speed_words(plan, variant), "--out", str(out)]
+        words = ["--packed", str(packed), *which, *_speed_words(plan, variant), "--result", str(out)]
         code, error = _job(plan, "speed", words, variant)
     if error is None:
         return code, read(SweepResult, out)

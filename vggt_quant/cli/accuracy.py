@@ -12,16 +12,16 @@ FOR_WORKFLOW = True
 
 
 def add_flags(command: ArgumentParser) -> None:
-    """Those of a step, and what is compared with what, where."""
-    flags.step(command)
+    """What is compared with what, where, and those of a step."""
     flags.model(command)
     flags.images(command)
     text = "reference.json of `vggt-quant reference` (default: make it now)"
-    command.add_argument("--reference", type=Path, help=text)
+    command.add_argument("--reference", type=Path, metavar="reference.json", help=text)
     flags.packed(command)
-    flags.variant(command, required=False)
-    flags.cache(command)
+    flags.variant(command, flags.HOW_TO_RUN, required=False)
+    flags.cache(command, "none; nothing is kept")
     flags.device(command)
+    flags.step(command)
 
 
 def run(args: Namespace) -> AccuracyResult:
@@ -34,16 +34,16 @@ def run(args: Namespace) -> AccuracyResult:
     with memory.memory_limit(args.memory_limit_mb):
         device, packed = machine.resolve_device(args.device), _inputs.packed(args.packed)
         model = _inputs.model(args.model)
-        what = {"variant": packed.variant, "label": model.label}
         if packed.outcome != "ok":
-            return AccuracyResult(**what, outcome=packed.outcome, error=packed.error)
+            return AccuracyResult(variant=packed.variant, label=model.label, outcome=packed.outcome, error=packed.error)
         made = _inputs.reference(args.reference) if args.reference else None
         try:
-            with _inputs.photos(args, model.config) as photos:
-                fp32 = made or make_reference(model, photos, args.cache, device)
+            with _inputs.photos(args, model.config) as photos, _inputs.cache(args) as cache:
+                fp32 = made or make_reference(model, photos, cache, device)
                 return measure_accuracy(model, photos, fp32, packed, device, _inputs.run_settings(args))
         except UnsupportedError as reason:
-            return AccuracyResult(**what, outcome="unsupported", error=_inputs.unsupported("accuracy", reason))
+            error = _inputs.unsupported("accuracy", reason)
+            return AccuracyResult(variant=packed.variant, label=model.label, outcome="unsupported", error=error)
 
 
 def failed(args: Namespace, error: Error) -> AccuracyResult:

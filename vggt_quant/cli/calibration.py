@@ -12,10 +12,12 @@ FOR_WORKFLOW = True
 
 
 def add_flags(command: ArgumentParser) -> None:
-    """Those of a step, the scenes, and those that are compared on."""
+    """The scenes, those that are compared on, how to prepare them, and those of a step."""
+    flags.folder(command)
+    text = "images.json of `vggt-quant images`: the scenes that variants are compared on"
+    command.add_argument("--compared", type=Path, metavar="images.json", required=True, help=text)
+    flags.preparation(command)
     flags.step(command)
-    command.add_argument("--images", type=Path, required=True, help="images.json of `vggt-quant images`")
-    flags.scenes(command)
 
 
 def run(args: Namespace) -> ImagesResult:
@@ -24,7 +26,7 @@ def run(args: Namespace) -> ImagesResult:
     from vggt_quant.data import prepare
 
     with memory.memory_limit(args.memory_limit_mb):
-        compared, settings = read(ImagesResult, args.images), _inputs.image_settings(args)
+        compared, settings = read(ImagesResult, args.compared), _inputs.image_settings(args)
         folder = _inputs.prepared_folder(args)
-        result = prepare.prepare_calibration(args.image_folder, folder, compared, **settings)
+        result = prepare.prepare_calibration(args.images, folder, compared, **settings)
     return _inputs.log_scenes(result)

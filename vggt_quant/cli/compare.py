@@ -16,25 +16,25 @@ from vggt_quant.runtime import jobs, locks, machine
 from vggt_quant.runtime.gpus import visible_gpus
 from vggt_quant.variants import packaged
 
-HELP = "photos and a model in, the comparison of all methods out: the whole workflow in one command"
+HELP = "photos and a model in, the comparison of all variants out: the whole workflow in one command"
 PROFILE = "VGGT_QUANT_PROFILE"
 """The environment variable that names the workflow profile where no flag does."""
 
 
 def add_flags(command: ArgumentParser) -> None:
     """Which model, which photos, which variants, where to."""
-    command.add_argument("--model-name", default=flags.DEFAULT_MODEL, help=flags.MODEL + " (default: %(default)s)")
-    command.add_argument("--image-folder", default="drawn", help=flags.FOLDER + " (default: %(default)s)")
-    flags.limits(command)
-    text = "scenes for methods that calibrate, likewise, or none (default: for drawn rooms 8 others, else none)"
-    command.add_argument("--calibration-folder", help=text)
-    text = "where the report goes (default: results)"
-    command.add_argument("--output-dir", type=Path, default=Path("results"), help=text)
-    text = "variants to compare, e.g. int8_symmetric,int4_group64"
-    command.add_argument("--methods", type=flags.names, nargs="+", help=text)
-    command.add_argument("--cache-dir", type=Path, help="where checkpoints are kept (default: OUTPUT_DIR/cache)")
+    flags.model(command)
+    flags.folder(command)
+    text = "folder that gets the report and all results (default: results)"
+    command.add_argument("--output", type=Path, metavar="FOLDER", default=Path("results"), help=text)
+    text = "the variants to compare, e.g. int8_symmetric,int4_group64 (default: those that the file marks as such)"
+    flags.variants(command, text)
     flags.variants_file(command)
-    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
+    flags.limits(command)
+    flags.image_mode(command)
+    text = "scenes for methods that calibrate, likewise, or none (default: for drawn rooms 8 others, else none)"
+    command.add_argument("--calibration-folder", metavar="FOLDER", help=text)
+    flags.cache(command, "the folder cache in --output")
     text = "who runs the jobs, and how: default, runpod, slurm, or the folder of a Snakemake profile"
     text += " (default: $VGGT_QUANT_PROFILE, else default)"
     command.add_argument("--workflow-profile", metavar="NAME_OR_FOLDER", help=text)
@@ -49,10 +49,10 @@ def run(args: Namespace) -> int:
         Snakemake's exit code.
 
     Raises:
-        ValueError: A method, device, workflow profile or image folder that does not exist; an output folder that
+        ValueError: A variant, device, workflow profile or image folder that does not exist; an output folder that
             another run works in, or that holds results of another model or other photos.
     """
-    out = args.output_dir.absolute()
+    out = args.output.absolute()
     profile = find_profile(args.workflow_profile or os.environ.get(PROFILE) or "default")
     if not profile.is_remote:  # else the workflow asks for one that the cluster has
         machine.resolve_device(args.device)

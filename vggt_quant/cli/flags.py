@@ -1,12 +1,18 @@
-"""What several commands of `vggt-quant` share: flags with their help, and how their values are read."""
+"""What several commands of `vggt-quant` share: flags with their help, and how their values are read.
+
+The same word means the same in every command: `--model` the original model, `--images` photos, `--cache` the folder of
+what is kept between runs, `--output` what a person wants of the command, `--result` a step's record for programs.
+"""
 
 import argparse
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any, TypeAlias
 
+FlagsOf: TypeAlias = ArgumentParser | argparse._ArgumentGroup
 DEFAULT_MODEL = "facebook/VGGT-1B"
 MODEL = (
-    "a hub id, a weight file or folder, model.json of `vggt-quant model`, "
+    "the original model: a hub id, a weight file or folder, model.json of `vggt-quant model`, "
     "tiny (small and trained, in this package), tiny-outliers (its twin with heavy-tailed activations), "
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )
@@ -14,6 +20,7 @@ FOLDER = (
     "a folder of photos, a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes, "
     "or `drawn` for rooms that the project draws itself"
 )
+HOW_TO_RUN = "the variant that says how to run the checkpoint (default: by the fast engine)"
 
 
 def positive(text: str) -> int:
@@ -42,43 +49,82 @@ def height_and_width(text: str) -> tuple[int, int]:
 
 
 def names(text: str) -> list[str]:
-    """Names separated by commas."""
-    return [name for name in text.split(",") if name]
+    """Names separated by commas, without the spaces around them."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no variant; give some, such as bf16,int4_group128")
+    return found
+
+
+def result_file(text: str) -> Path:
+    """A file for a step's result."""
+    if not text.endswith(".json"):
+        cure = "; --output takes the checkpoint" if text.endswith(".safetensors") else ""
+        raise argparse.ArgumentTypeError(f"{text!r} should end with .json, as a result is JSON{cure}")
+    return Path(text)
+
+
+def checkpoint_file(text: str) -> Path:
+    """A file for a checkpoint."""
+    if not text.endswith(".safetensors"):
+        cure = "; --result takes the record in JSON" if text.endswith(".json") else ""
+        raise argparse.ArgumentTypeError(f"{text!r} should end with .safetensors, as a checkpoint is one{cure}")
+    return Path(text)
+
+
+class Names(argparse.Action):
+    """Several lists of names as one, each name once."""
+
+    def __call__(self, parser: ArgumentParser, namespace: argparse.Namespace, values: Any, *_: object) -> None:
+        """Keep the names."""
+        setattr(namespace, self.dest, list(dict.fromkeys(name for some in values for name in some)))
 
 
 def step(command: ArgumentParser) -> None:
-    """Make the command a step: its `run` returns one result, which is written to `--out`, and `--status` supervises it.
+    """Make the command a step: its `run` returns one result, which `--result` names; `--status` supervises the work.
 
     A command that is a step in some uses only replaces the default of `is_step`, a function of the parsed flags.
     """
-    command.add_argument("--out", type=Path, help="the result file, JSON (default: print it)")
-    command.add_argument(
-        "--status", type=Path, help="record here how the job ended, and run it in a process of its own"
-    )
-    command.add_argument("--memory-limit-mb", type=positive, help="end the job when it needs more (10^6 bytes)")
+    record = command.add_argument_group("the record, for programs")
+    text = "write the result to this file (default: print it)"
+    record.add_argument("--result", type=result_file, metavar="FILE.json", help=text)
+    text = "do the work in a process of its own, and write to this file how that ended"
+    record.add_argument("--status", type=Path, metavar="FILE.json", help=text)
+    text = "end the work when it needs more memory than this (in units of 10^6 bytes)"
+    record.add_argument("--memory-limit-mb", type=positive, metavar="MB", help=text)
     command.set_defaults(is_step=lambda args: True)
-
-
-def scenes(command: ArgumentParser) -> None:
-    """Which photos to prepare, and how."""
-    command.add_argument("--image-folder", default="drawn", help=FOLDER + " (default: %(default)s)")
-    limits(command)
-    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help="VGGT's preprocessing mode")
-    command.add_argument("--model", help="its image size is taken (default: VGGT-1B's 518 pixels); " + MODEL)
-
-
-def limits(command: ArgumentParser) -> None:
-    """How many photos and scenes to take."""
-    command.add_argument(
-        "--max-images", type=positive, help="take at most so many photos of a scene (default: all; of drawn ones 4)"
-    )
-    text = "take at most so many scenes (default: all; of drawn ones 16, for calibration 8)"
-    command.add_argument("--max-scenes", type=positive, help=text)
 
 
 def model(command: ArgumentParser) -> None:
     """The original model."""
-    command.add_argument("--model", default=DEFAULT_MODEL, help=MODEL)
+    command.add_argument("--model", default=DEFAULT_MODEL, help=MODEL + " (default: %(default)s)")
+
+
+def folder(command: ArgumentParser) -> None:
+    """Photos to be found and prepared."""
+    command.add_argument("--images", metavar="FOLDER", default="drawn", help=FOLDER + " (default: %(default)s)")
+
+
+def preparation(command: ArgumentParser) -> None:
+    """How photos are prepared for a model."""
+    limits(command)
+    image_mode(command)
+    text = "the model whose image size is taken (default: VGGT-1B's 518 pixels); " + MODEL
+    command.add_argument("--model", help=text)
+
+
+def limits(command: ArgumentParser) -> None:
+    """How many photos and scenes to take."""
+    text = "take at most this many photos of a scene (default: all; of drawn ones 4)"
+    command.add_argument("--max-images", type=positive, metavar="N", help=text)
+    text = "take at most this many scenes (default: all; of drawn ones 16, for calibration 8)"
+    command.add_argument("--max-scenes", type=positive, metavar="N", help=text)
+
+
+def image_mode(command: ArgumentParser) -> None:
+    """VGGT's two ways to fit photos into its image size."""
+    text = "how photos are fitted into the model's image size: cut, or with a white border (default: %(default)s)"
+    command.add_argument("--image-mode", choices=("crop", "pad"), default="crop", help=text)
 
 
 def images(command: ArgumentParser) -> None:
@@ -89,25 +135,35 @@ def images(command: ArgumentParser) -> None:
 
 def packed(command: ArgumentParser, *, required: bool = True) -> None:
     """A packed checkpoint."""
-    text = "quantize.json of `vggt-quant quantize`, or a packed .safetensors checkpoint"
-    command.add_argument("--packed", type=Path, required=required, help=text)
+    text = "a packed .safetensors checkpoint, or the result of `vggt-quant quantize` about it"
+    command.add_argument("--packed", type=Path, metavar="FILE", required=required, help=text)
 
 
-def variant(command: ArgumentParser, *, required: bool = True) -> None:
+def variant(command: ArgumentParser, text: str, *, required: bool = True) -> None:
     """One variant, and the file that defines it."""
-    command.add_argument("--variant", required=required, help="its name, e.g. int4_group128")
+    command.add_argument("--variant", required=required, metavar="NAME", help=text)
     variants_file(command)
+
+
+def variants(command: FlagsOf, text: str, *, required: bool = False) -> None:
+    """Several variants."""
+    command.add_argument(
+        "--variants", type=names, nargs="+", action=Names, required=required, metavar="NAMES", help=text
+    )
 
 
 def variants_file(command: ArgumentParser) -> None:
     """The file that defines variants."""
-    command.add_argument("--variants", type=Path, help="a variants.yaml of your own (default: the package's)")
+    text = "your own variants.yaml, the definitions of the variants (default: the package's)"
+    command.add_argument("--variants-file", type=Path, metavar="FILE.yaml", help=text)
 
 
-def cache(command: ArgumentParser) -> None:
+def cache(command: FlagsOf, default: str) -> None:
     """Where checkpoints and fp32 outputs are kept."""
-    text = "folder that keeps checkpoints and fp32 outputs between runs; may be a network volume (default: cache)"
-    command.add_argument("--cache", type=Path, default=Path("cache"), help=text)
+    text = (
+        f"folder that keeps checkpoints and fp32 outputs for later runs; may be a network volume (default: {default})"
+    )
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help=text)
 
 
 def device(command: ArgumentParser) -> None:

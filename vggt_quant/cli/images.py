@@ -11,9 +11,10 @@ FOR_WORKFLOW = True
 
 
 def add_flags(command: ArgumentParser) -> None:
-    """Those of a step, and the scenes."""
+    """The scenes, how to prepare them, and those of a step."""
+    flags.folder(command)
+    flags.preparation(command)
     flags.step(command)
-    flags.scenes(command)
 
 
 def run(args: Namespace) -> ImagesResult:
@@ -23,5 +24,5 @@ def run(args: Namespace) -> ImagesResult:
 
     with memory.memory_limit(args.memory_limit_mb):
         settings = _inputs.image_settings(args)
-        result = prepare.prepare_images(args.image_folder, _inputs.prepared_folder(args), **settings)
+        result = prepare.prepare_images(args.images, _inputs.prepared_folder(args), **settings)
     return _inputs.log_scenes(result)

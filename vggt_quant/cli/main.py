@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from vggt_quant.cli._parser import Parser, Version, overview
 from vggt_quant.results import schema
 from vggt_quant.runtime import jobs, machine, memory
 from vggt_quant.variants import find_variant
@@ -38,13 +39,20 @@ def commands() -> dict[str, ModuleType]:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    modules = commands()
+    top = Parser(
         prog="vggt-quant",
+        usage="vggt-quant [--help] [--version] COMMAND [--help] ...",
         description="Quantize VGGT by every method that matters, and measure each: size, speed, memory, deviation.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=overview({name: (module.HELP, hasattr(module, "FOR_WORKFLOW")) for name, module in modules.items()}),
     )
-    all_commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in commands().items():
-        command = all_commands.add_parser(name, help=module.HELP, description=module.HELP)
+    top.add_argument("--version", action=Version, nargs=0, help="print the version and end")
+    all_commands = top.add_subparsers(
+        dest="command", required=True, prog="vggt-quant", metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    for name, module in modules.items():
+        command = all_commands.add_parser(name, description=module.HELP)
         command.set_defaults(module=module, is_step=lambda args: False, default_of=command.get_default)
         module.add_flags(command)
     return top
@@ -52,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 the user's mistake, 1 any other failure, 128 + signal."""
-    words = [hyphenated(word) for word in (sys.argv[1:] if argv is None else argv)]
+    words = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(words)
     memory.let_segments_grow()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -66,20 +74,14 @@ def main(argv: list[str] | None = None) -> int:
     return jobs.work(args.command, variant, args.status, lambda: _work(args), args.memory_limit_mb)
 
 
-def hyphenated(word: str) -> str:
-    """`--max_images=3` as `--max-images=3`: underscore spellings are accepted."""
-    flag, equals, value = word.partition("=")
-    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
-
-
 def _work(args: Namespace) -> None:
     _write(args.module.run(args), args)
 
 
 def _write(result: Any, args: Namespace) -> None:
-    if args.out:
-        schema.write(result, args.out)
-    else:
+    if args.result:
+        schema.write(result, args.result)
+    elif not getattr(args, "output", None):  # else what was asked for is there, and a line has said so
         print(json.dumps(dataclasses.asdict(result), indent=1))
 
 
@@ -89,7 +91,7 @@ def _supervise(args: Namespace, words: list[str]) -> int:
     code, error = jobs.supervise(
         args.command, variant, args.status, words, needs_gpu=_needs_gpu(args), limit_mb=args.memory_limit_mb
     )
-    if error and variant and find_variant(variant, args.variants).optional:
+    if error and variant and find_variant(variant, args.variants_file).optional:
         _write(args.module.failed(args, error), args)
         return 0
     return code

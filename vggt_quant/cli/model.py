@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def add_flags(command: ArgumentParser) -> None:
-    """Those of a step, and the model."""
-    flags.step(command)
+    """The model, and those of a step."""
     flags.model(command)
+    flags.step(command)
 
 
 def run(args: Namespace) -> ModelResult:

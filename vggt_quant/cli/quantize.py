@@ -1,9 +1,13 @@
 """`vggt-quant quantize`: the packed checkpoint of a variant."""
 
+import dataclasses
 import logging
+import shutil
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from vggt_quant.cli import flags
+from vggt_quant.results.files import whole
 from vggt_quant.results.schema import Error, QuantizeResult
 from vggt_quant.runtime import machine, memory
 from vggt_quant.variants import find_variant
@@ -13,25 +17,48 @@ log = logging.getLogger(__name__)
 
 
 def add_flags(command: ArgumentParser) -> None:
-    """Those of a step, and what becomes what, where."""
-    flags.step(command)
+    """What becomes what, where, and those of a step."""
     flags.model(command)
-    flags.variant(command)
-    flags.cache(command)
+    flags.variant(command, "the variant to make, e.g. int4_group128")
+    text = "the checkpoint to write"
+    command.add_argument("--output", type=flags.checkpoint_file, metavar="FILE.safetensors", help=text)
+    flags.cache(command, "none; --output is enough")
     flags.device(command)
+    flags.step(command)
 
 
 def run(args: Namespace) -> QuantizeResult:
-    """Make the checkpoint, or find it in the cache."""
+    """Make the checkpoint, or find it in the cache.
+
+    Raises:
+        ValueError: Nobody said where it goes, or it would replace the model that it is made of.
+    """
+    if not (args.output or args.cache):
+        raise ValueError("Say where the checkpoint goes: --output FILE.safetensors, or --cache FOLDER to keep it in.")
+    if args.output and args.output.exists() and Path(args.model).exists() and args.output.samefile(args.model):
+        raise ValueError(f"--output {args.output} is the model itself; give the checkpoint another name.")
     from vggt_quant.cli import _inputs
-    from vggt_quant.quantization.make_checkpoint import make_checkpoint
+    from vggt_quant.quantization.make_checkpoint import make_checkpoint, write_checkpoint
 
     with memory.memory_limit(args.memory_limit_mb):
-        variant, device = find_variant(args.variant, args.variants), machine.resolve_device(args.device)
-        result = make_checkpoint(_inputs.model(args.model), variant, args.cache, device)
+        variant, device = find_variant(args.variant, args.variants_file), machine.resolve_device(args.device)
+        model = _inputs.model(args.model)
+        if args.cache:
+            result = _copied(make_checkpoint(model, variant, args.cache, device), args.output)
+        else:
+            result = write_checkpoint(model, variant, args.output, device)
     verb = "found" if result.cached else "made"
-    log.info("%s %s (%.1f MB)", verb, result.checkpoint, result.checkpoint_bytes / 1e6)
+    log.info("%s %s (%.1f MB)", verb, result.checkpoint, (result.checkpoint_bytes or 0) / 1e6)
     return result
+
+
+def _copied(result: QuantizeResult, output: Path | None) -> QuantizeResult:
+    """The checkpoint of the cache, also under a name of the user's."""
+    if output is None or result.checkpoint is None:
+        return result
+    with whole(output) as file:
+        shutil.copyfile(result.checkpoint, file)
+    return dataclasses.replace(result, checkpoint=str(output.absolute()))
 
 
 def failed(args: Namespace, error: Error) -> QuantizeResult:

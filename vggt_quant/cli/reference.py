@@ -2,6 +2,7 @@
 
 import logging
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from vggt_quant.cli import flags
 from vggt_quant.results.schema import ReferenceResult
@@ -13,12 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def add_flags(command: ArgumentParser) -> None:
-    """Those of a step, and what is run on what, where."""
-    flags.step(command)
+    """What is run on what, where, and those of a step."""
     flags.model(command)
     flags.images(command)
-    flags.cache(command)
+    text = "folder that gets the outputs; what it holds already is not computed again"
+    command.add_argument("--cache", type=Path, metavar="FOLDER", required=True, help=text)
     flags.device(command)
+    flags.step(command)
 
 
 def run(args: Namespace) -> ReferenceResult:

@@ -12,12 +12,15 @@ HELP = "gather the results into comparison_report.json, comparison_summary.txt a
 def add_flags(command: ArgumentParser) -> None:
     """Where the results are, which variants, where the report goes."""
     text = "folder of the results (default: results)"
-    command.add_argument("--results", type=Path, default=Path("results"), help=text)
-    command.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the logs and status files")
-    command.add_argument("--calibration", type=Path, help="calibration.json, if there are scenes to calibrate with")
+    command.add_argument("--results", type=Path, metavar="FOLDER", default=Path("results"), help=text)
+    text = "folder of the logs and status files (default: logs)"
+    command.add_argument("--logs", type=Path, metavar="FOLDER", default=Path("logs"), help=text)
+    text = "calibration.json, if there are scenes to calibrate with"
+    command.add_argument("--calibration", type=Path, metavar="FILE", help=text)
     text = "variants, in the order of the report"
-    command.add_argument("--methods", type=flags.names, nargs="+", required=True, help=text)
-    command.add_argument("--output-dir", type=Path, help="where the three files go (default: the results folder)")
+    flags.variants(command, text, required=True)
+    text = "folder that gets the three files (default: the results folder)"
+    command.add_argument("--output", type=Path, metavar="FOLDER", help=text)
     command.add_argument("--partial", action="store_true", help="some results are missing: mark the report as partial")
 
 
@@ -26,11 +29,11 @@ def run(args: Namespace) -> None:
     from vggt_quant.report.collect import write_report
     from vggt_quant.report.comparison_table import summary
 
-    out = args.output_dir or args.results
+    out = args.output or args.results
     if not args.results.is_dir():
         raise ValueError(f"There are no results in {args.results}: no such folder; give --results.")
-    variants = [name for names in args.methods for name in names]
-    report = write_report(args.results, args.logs, variants, out, partial=args.partial, calibration=args.calibration)
+    settings = {"partial": args.partial, "calibration": args.calibration}
+    report = write_report(args.results, args.logs, args.variants, out, **settings)
     if not args.partial:
         shutil.rmtree(Path(args.results) / "partial", ignore_errors=True)
     print(summary(report))

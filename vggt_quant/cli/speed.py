@@ -12,12 +12,12 @@ from vggt_quant.runtime import machine, memory
 HELP = "measure the time and memory of a packed checkpoint's forward pass; without --packed, of a table of variants"
 log = logging.getLogger(__name__)
 
-CHECKPOINT, DRAWING, TABLE = "--packed", "--redraw", "--output-dir"
-MEASURING = {"num_images", "repeats", "fill_memory", "device", "variants", "memory_limit_mb"}
+CHECKPOINT, DRAWING, TABLE = "--packed", "--redraw", "--output"
+MEASURING = {"num_images", "repeats", "fill_memory", "device", "variants_file", "memory_limit_mb"}
 FLAGS = {  # --model with --packed is what `accuracy` needs, so the same words do for both
-    CHECKPOINT: MEASURING | {"packed", "images", "variant", "reference", "out", "status", "model"},
-    DRAWING: {"redraw", "methods", "variants"},
-    TABLE: MEASURING | {"output_dir", "model", "random_weights", "methods", "image_size", "compare_at", "cache"},
+    CHECKPOINT: MEASURING | {"packed", "images", "variant", "reference", "result", "status", "model"},
+    DRAWING: {"redraw", "variants", "variants_file"},
+    TABLE: MEASURING | {"output", "model", "random_weights", "variants", "image_size", "compare_at", "cache"},
 }
 USES = {
     CHECKPOINT: "which times one checkpoint",
@@ -30,35 +30,40 @@ SIZES_ONLY = {"repeats", "reference", "fill_memory"}
 
 def add_flags(command: ArgumentParser) -> None:
     """Those of one checkpoint, then those of the table."""
-    flags.step(command)
-    command.set_defaults(is_step=lambda args: args.packed is not None)
     command.add_argument("--model", help="for the table (a checkpoint knows its model): " + flags.MODEL)
     flags.images(command)
     flags.packed(command, required=False)
-    flags.variant(command, required=False)
+    flags.variant(command, flags.HOW_TO_RUN, required=False)
     flags.device(command)
-    text = "time so many images at a time, e.g. 1,5,20 (default: all photos at once; for the table 1,2,5,10,20,50,100)"
-    command.add_argument("--num-images", type=flags.counts, help=text)
+    text = "numbers of images at a time, e.g. 1,5,20 (default: all photos at once; for the table 1,2,5,10,20,50,100)"
+    command.add_argument("--num-images", type=flags.counts, metavar="N,...", help=text)
     text = "timed passes at each of them (default: for three seconds)"
-    command.add_argument("--repeats", type=flags.positive, help=text)
-    command.add_argument("--reference", type=Path, help="reference.json whose outputs the timed ones are held against")
-    text = "GiB, e.g. 8,16,24: also run the number of images that just fits there, where the GPU is as large"
-    command.add_argument("--fill-memory", type=flags.counts, default=[], help=text)
+    command.add_argument("--repeats", type=flags.positive, metavar="N", help=text)
+    text = "reference.json of `vggt-quant reference`, to compare the timed outputs with"
+    command.add_argument("--reference", type=Path, metavar="reference.json", help=text)
+    text = "also find, by running, the largest number of images that fits in each of these memory sizes (GiB)"
+    command.add_argument("--fill-memory", type=flags.counts, metavar="GIB,...", default=[], help=text)
     _add_table_flags(command)
+    flags.step(command)
+    command.set_defaults(is_step=lambda args: args.packed is not None)
 
 
 def _add_table_flags(command: ArgumentParser) -> None:
     table = command.add_argument_group("the table (without --packed)")
-    table.add_argument("--output-dir", type=Path, help="where speed_table.json, .txt and .png and all results go")
-    table.add_argument("--methods", type=flags.names, nargs="+", help="variants (default: those of `compare`)")
+    text = "folder that gets speed_table.json, .txt and .png and all results"
+    table.add_argument("--output", type=Path, metavar="FOLDER", help=text)
+    text = "the variants to time, e.g. bf16,fp8 (default: those of `compare`)"
+    flags.variants(table, text)
     table.add_argument("--random-weights", action="store_true", help="seeded random weights in the sizes of --model")
-    text = "HEIGHTxWIDTH (default: 350x518)"
-    table.add_argument("--image-size", type=flags.height_and_width, default=(350, 518), help=text)
+    text = "of the photos, in pixels (default: 350x518)"
+    table.add_argument(
+        "--image-size", type=flags.height_and_width, default=(350, 518), metavar="HEIGHTxWIDTH", help=text
+    )
     text = "measure nothing: draw the table again from all results in this folder, of whatever machine"
-    table.add_argument("--redraw", type=Path, metavar="OUTPUT_DIR", help=text)
-    text = "which of --num-images are also held against strict fp32, output by output, or none (default: 1,5)"
-    table.add_argument("--compare-at", type=flags.counts_or_none, help=text)
-    table.add_argument("--cache", type=Path, help="keeps checkpoints and fp32 outputs (default: OUTPUT_DIR/cache)")
+    table.add_argument("--redraw", type=Path, metavar="FOLDER", help=text)
+    text = "image counts at which to compare outputs with fp32, or none (default: 1,5)"
+    table.add_argument("--compare-at", type=flags.counts_or_none, metavar="N,...", help=text)
+    flags.cache(table, "the folder cache in --output")
 
 
 def run(args: Namespace) -> SpeedResult | SweepResult | int:
@@ -97,14 +102,10 @@ def check(args: Namespace) -> None:
     given = {name for name in known if getattr(args, name) != args.default_of(name)}
     if foreign := given - FLAGS[use]:
         raise ValueError(f"{_flags(foreign)} would have no effect with {use}, {USES[use]}; leave it out.")
-    if use == TABLE and not (args.output_dir and args.model):
-        raise ValueError(
-            "Give --packed to time one checkpoint, or --model and --output-dir to time variants of a model."
-        )
+    if use == TABLE and not (args.output and args.model):
+        raise ValueError("Give --packed to time one checkpoint, or --model and --output to time variants of a model.")
     if use == CHECKPOINT and not args.num_images and (idle := given & SIZES_ONLY):
         raise ValueError(f"{_flags(idle)} would have no effect without --num-images; give that, too, or leave it out.")
-    if args.methods and not any(args.methods):
-        raise ValueError("--methods names no variant; give some, such as bf16,fp8, or leave it out.")
 
 
 def _flags(names: set[str]) -> str:
@@ -114,11 +115,10 @@ def _flags(names: set[str]) -> str:
 def _measure(args: Namespace, packed: QuantizeResult) -> SpeedResult | SweepResult:
     from vggt_quant.benchmark import sweep, timing
     from vggt_quant.cli import _inputs
-    from vggt_quant.quantization.checkpoint import read_manifest
 
     with memory.memory_limit(args.memory_limit_mb):
         device, settings = machine.resolve_device(args.device), _inputs.run_settings(args)
-        config = read_manifest(packed.checkpoint)["model"]["config"]
+        config = _inputs.config_of(str(packed.checkpoint))
         with _inputs.photos(args, config, max_scenes=1) as photos:
             if args.num_images:
                 reference = read(ReferenceResult, args.reference) if args.reference else None

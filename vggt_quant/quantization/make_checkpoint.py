@@ -32,7 +32,21 @@ def make_checkpoint(model: ModelResult, variant: Variant, cache: Path | str, dev
     key = cache_keys.checkpoint_key(variant, [model.weights_sha256, model.config], device)
     path = _place(cache_keys.cached(cache, "checkpoints", f"{variant.name}-{key}"), key)
     stored = _find(path)
-    made = stored or _make(model, variant, path, device)
+    return _describe_file(stored or _make(model, variant, path, device), variant, key, path, cached=stored is not None)
+
+
+def write_checkpoint(model: ModelResult, variant: Variant, path: Path, device: str) -> QuantizeResult:
+    """Quantize the model into a file of one's own, in place of what is there.
+
+    Raises:
+        ValueError: Impossible settings, or weights that are not there any more.
+        OSError: The file cannot be written.
+    """
+    key = cache_keys.checkpoint_key(variant, [model.weights_sha256, model.config], device)
+    return _describe_file(_make(model, variant, path, device), variant, key, path, cached=False)
+
+
+def _describe_file(made: QuantizeResult, variant: Variant, key: str, path: Path, *, cached: bool) -> QuantizeResult:
     packed = set(checkpoint.read_manifest(path)["layers"])
     on_disk = sum(size for name, size in tensor_bytes(path).items() if _is_weight_of(name, packed))
     return dataclasses.replace(
@@ -40,7 +54,7 @@ def make_checkpoint(model: ModelResult, variant: Variant, cache: Path | str, dev
         variant=variant.name,
         key=key,
         checkpoint=str(path.absolute()),
-        cached=stored is not None,
+        cached=cached,
         checkpoint_bytes=path.stat().st_size,
         bytes_per_quantized_weight_disk=on_disk / made.quantized_parameters if packed else None,
     )

@@ -40,7 +40,7 @@ def expect_same_table(folder: Path, model: ModelResult, image_size: tuple[int, i
         return
     if there.weights_sha256 != model.weights_sha256 or sizes != {image_size}:
         held, asked = _table(there, *sizes), _table(model, image_size)
-        raise ValueError(f"{folder} holds a table of {held}; give another --output-dir for {asked}.")
+        raise ValueError(f"{folder} holds a table of {held}; give another --output for {asked}.")
 
 
 def keep_earlier(folder: Path, variant: str, key: str) -> None:

@@ -73,7 +73,7 @@ def names_in(folder: Path, asked: list[str], order: list[str]) -> list[str]:
     """
     there = sorted(path.stem for path in (folder / "sweeps").glob("*.json"))
     if not there:
-        raise ValueError(f"There is no result in {folder / 'sweeps'}; give the --output-dir of a `vggt-quant speed`.")
+        raise ValueError(f"There is no result in {folder / 'sweeps'}; give the --output of a `vggt-quant speed`.")
     if absent := [name for name in asked if name not in there]:
         raise ValueError(f"{folder / 'sweeps'} has no result of {', '.join(absent)}; there are {', '.join(there)}.")
     wanted = [*order[:1], *asked] if asked else [*order, *there]
@@ -96,7 +96,9 @@ def collect(folder: Path, names: list[str]) -> SpeedTable:
     shapes = {tuple(sweep.image_size) for sweep in sweeps.values() if sweep.image_size}
     if len(shapes) != 1:
         problem = "are of several image sizes" if shapes else "have no figures"
-        raise ValueError(f"The results in {folder / 'sweeps'} {problem}: {', '.join(names)}; name others by --methods.")
+        raise ValueError(
+            f"The results in {folder / 'sweeps'} {problem}: {', '.join(names)}; name others by --variants."
+        )
     numbers = sorted({size.num_images for sweep in sweeps.values() for size in sweep.sizes})
     model = folder / "inputs" / "model.json"
     if not model.is_file():

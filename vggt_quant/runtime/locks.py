@@ -67,12 +67,12 @@ def sole_run(folder: Path) -> Iterator[None]:
             try:
                 is_locked = stack.enter_context(hold(lock_of(folder)))
             except BlockingIOError as error:
-                cure = "wait for its end, or choose another --output-dir"
+                cure = "wait for its end, or choose another --output"
                 raise ValueError(f"Another run, or a job of a killed one, is at work in {folder}: {cure}.") from error
             if not is_locked:
                 log.warning("%s does not support file locks; make sure that no other run uses it.", folder)
             yield
     except OSError as error:
         where, why = error.filename or folder, error.strerror or error
-        cure = f"see that --output-dir {folder} can be written to and has room, then give the same command again"
+        cure = f"see that --output {folder} can be written to and has room, then give the same command again"
         raise ValueError(f"{where}: {why}; {cure}.") from error

@@ -68,7 +68,7 @@ def refuse_results_of_elsewhere():
     if workflow.is_main_process and Path(result("model.json")).exists() and not has_records:
         sys.exit(
             f"{RESULTS} holds results that were not made from this working directory, so nobody can tell what they depend"
-            " on. Choose another results_dir (compare: --output-dir) or delete them; the cache may stay."
+            " on. Choose another results_dir (compare: --output) or delete them; the cache may stay."
         )
 
 

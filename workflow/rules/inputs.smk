@@ -15,7 +15,7 @@ rule model:
         files=digest_of(config["model"]),
         code=KEYS["model"],
     shell:
-        "{VGGT_QUANT} model --model {params.name:q} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
+        "{VGGT_QUANT} model --model {params.name:q} --result {output:q} --status {log.status:q} > {log.out:q} 2>&1"
 
 
 rule images:
@@ -36,8 +36,8 @@ rule images:
         files=digest_of(config["images"]["folder"]),
         code=KEYS["images"],
     shell:
-        "{VGGT_QUANT} images --image-folder {params.folder:q} {params.limits} --image-mode {params.mode}"
-        " --model {input.model:q} --out {output.result:q} --status {log.status:q} > {log.out:q} 2>&1"
+        "{VGGT_QUANT} images --images {params.folder:q} {params.limits} --image-mode {params.mode}"
+        " --model {input.model:q} --result {output.result:q} --status {log.status:q} > {log.out:q} 2>&1"
 
 
 # For methods that learn from scenes: their quantize rules will take this result as an input.
@@ -61,8 +61,8 @@ if CALIBRATION:
             files=digest_of(config["calibration"]["folder"]),
             code=KEYS["images"],
         shell:
-            "{VGGT_QUANT} calibration --image-folder {params.folder:q} {params.limits} --image-mode {params.mode}"
-            " --model {input.model:q} --images {input.images:q} --out {output.result:q} --status {log.status:q}"
+            "{VGGT_QUANT} calibration --images {params.folder:q} {params.limits} --image-mode {params.mode}"
+            " --model {input.model:q} --compared {input.images:q} --result {output.result:q} --status {log.status:q}"
             " > {log.out:q} 2>&1"
 
 
@@ -86,4 +86,4 @@ rule reference:
         gpu=GPU,
     shell:
         "{VGGT_QUANT} reference --model {input.model:q} --images {input.images:q} --cache {CACHE:q} --device {DEVICE}"
-        " --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
+        " --result {output:q} --status {log.status:q} > {log.out:q} 2>&1"

@@ -27,8 +27,8 @@ for variant in VARIANTS:
             gpu=GPU,
         shell:
             "{VGGT_QUANT} accuracy --model {input.model:q} --images {input.images:q} --reference {input.reference:q}"
-            " --packed {input.packed:q} --variant {params.variant} --variants {VARIANTS_FILE:q} --device {DEVICE}"
-            " {params.limit} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
+            " --packed {input.packed:q} --variant {params.variant} --variants-file {VARIANTS_FILE:q} --device {DEVICE}"
+            " {params.limit} --result {output:q} --status {log.status:q} > {log.out:q} 2>&1"
 
     # A timing takes all cores and the `timing` resource, so that nothing else runs beside it.
     rule:
@@ -55,5 +55,5 @@ for variant in VARIANTS:
             timing=1,
         shell:
             "{VGGT_QUANT} speed --images {input.images:q}"
-            " --packed {input.packed:q} --variant {params.variant} --variants {VARIANTS_FILE:q} --device {DEVICE}"
-            " {params.limit} --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
+            " --packed {input.packed:q} --variant {params.variant} --variants-file {VARIANTS_FILE:q} --device {DEVICE}"
+            " {params.limit} --result {output:q} --status {log.status:q} > {log.out:q} 2>&1"

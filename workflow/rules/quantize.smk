@@ -22,6 +22,6 @@ for variant in VARIANTS:
         resources:
             gpu=GPU,
         shell:
-            "{VGGT_QUANT} quantize --model {input.model:q} --variant {params.variant} --variants {VARIANTS_FILE:q}"
+            "{VGGT_QUANT} quantize --model {input.model:q} --variant {params.variant} --variants-file {VARIANTS_FILE:q}"
             " --cache {CACHE:q} --device {DEVICE} {params.limit}"
-            " --out {output:q} --status {log.status:q} > {log.out:q} 2>&1"
+            " --result {output:q} --status {log.status:q} > {log.out:q} 2>&1"

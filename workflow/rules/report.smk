@@ -1,9 +1,9 @@
 # inputs    every result
 # outputs   comparison_report.json, comparison_summary.txt, comparison_plots.png
-METHODS = ",".join(VARIANTS)
+NAMES = ",".join(VARIANTS)
 CALIBRATION_FLAG = "--calibration" if CALIBRATION else ""
 REPORT = (
-    f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --methods {METHODS}"
+    f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --variants {NAMES}"
     f" {CALIBRATION_FLAG} {shlex.quote(CALIBRATION) if CALIBRATION else ''}"
 )
 
@@ -24,5 +24,5 @@ rule report:
         code=KEYS["report"],
     # The folders are asked of the files: with results on S3, Snakemake fetches them to a place of its own.
     shell:
-        '{VGGT_QUANT} report --results "$(dirname {input.shared[0]:q})" --logs {LOGS:q} --methods {METHODS}'
-        ' {CALIBRATION_FLAG} {input.calibration:q} --output-dir "$(dirname {output[0]:q})" > {log:q} 2>&1'
+        '{VGGT_QUANT} report --results "$(dirname {input.shared[0]:q})" --logs {LOGS:q} --variants {NAMES}'
+        ' {CALIBRATION_FLAG} {input.calibration:q} --output "$(dirname {output[0]:q})" > {log:q} 2>&1'
