@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-UNWANTED = shutil.ignore_patterns("__pycache__", ".snakemake", "results", "cache")
+UNWANTED = shutil.ignore_patterns("__pycache__", ".snakemake")
 
 
 class PackageCopy:
