@@ -46,8 +46,8 @@ def quantize_model(
             other module keeps its types, so that its inputs still fit. "keep" leaves VGGT's as they are, too.
 
     Raises:
-        ValueError: Unknown variant or setting, or nothing in the model that it could quantize; the model is then as it
-            was. Or a weight that is not finite, whose name it says; layers before it are then quantized already.
+        ValueError: Unknown variant or setting, nothing in the model that it could quantize, or a weight that is not
+            finite, whose name it says. The model is then as it was.
     """
     variant = find_variant(variant) if isinstance(variant, str) else variant
     if dtype is None and isinstance(model, VGGT):
@@ -64,6 +64,8 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
     _check_model(model)
     if not selection.quantized and config.packs:
         raise ValueError(f"{variant.name} finds nothing to quantize: {_why_nothing(model, selection)}.")
+    if config.packs:
+        _expect_finite(model, selection.quantized)
     aliases = _aliases(model, selection.quantized)
     sqnr_db: dict[str, float] = {}
     with torch.no_grad(), progress.steps(variant.method, len(selection.quantized)) as advance:
@@ -99,6 +101,12 @@ def _check_model(model: nn.Module) -> None:
             raise ValueError(f"{name} has no size yet; run the model once, then quantize it.")
         if parameter.is_meta:
             raise ValueError(f"{name} is on the meta device and has no values; load the weights, then quantize.")
+
+
+def _expect_finite(model: nn.Module, layers: list[str]) -> None:
+    for name in layers:
+        if not torch.isfinite(methods.linear_of(model, name).weight).all():
+            raise ValueError(f"{name}: its weight holds NaN or infinity and cannot be quantized.")
 
 
 def _why_nothing(model: nn.Module, selection: Selection) -> str:

@@ -117,10 +117,9 @@ class PackedBase(nn.Module):
 
     @classmethod
     def from_weight(cls, weight_NK: Tensor, bias_N: Tensor | None, **settings: Any) -> Self:
-        """Pack a weight, each value rounded to the nearest that the format has; `settings` as `spec` allows them.
+        """Pack a weight without NaN or infinity, each value rounded to the nearest that the format has.
 
-        Raises:
-            ValueError: The weight holds NaN or infinity.
+        `settings` are those of the format's `spec`.
         """
         raise NotImplementedError
 
@@ -249,16 +248,6 @@ def check_tensors(tensors: dict[str, Tensor], expected: Layout) -> None:
         if tensor.dtype != (dtype or tensor.dtype) or tuple(tensor.shape) != shape:
             found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             raise ValueError(f"{name} is {found}, but should have {dtype or 'any dtype'} and {shape}.")
-
-
-def expect_finite(weight: Tensor) -> None:
-    """Refuse a weight that no packed format can hold.
-
-    Raises:
-        ValueError: It holds NaN or infinity.
-    """
-    if not torch.isfinite(weight).all():
-        raise ValueError("A weight holds NaN or infinity; it cannot be quantized.")
 
 
 def has_triton() -> bool:

@@ -87,7 +87,7 @@ class Method(Protocol):
 
         Args:
             model: Any module, in evaluation mode; without gradients.
-            layers: Full names of plain `nn.Linear` layers, in the model's order.
+            layers: Full names of plain `nn.Linear` layers, in the model's order; their weights are finite.
             config: The method's `Config`.
             replace: To be called once for each layer, as soon as its packed twin is made: the old weight is then free.
             calibration: Scenes to learn from, or None where there are none.

@@ -31,7 +31,4 @@ def quantize(
     for name in layers:
         linear = linear_of(model, name)
         bias = None if linear.bias is None else linear.bias.detach()
-        try:
-            replace(name, packed.from_weight(linear.weight.detach(), bias, **config.grid()))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        replace(name, packed.from_weight(linear.weight.detach(), bias, **config.grid()))
