@@ -16,7 +16,7 @@ def test_its_conformance_is_tested(copied):
     tests = str(ROOT / "tests" / "test_attention_backends.py")
     found = copied.run("-m", "pytest", tests, "-k", "chunked or settings", "-p", "no:cacheprovider", "-v")
     assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.count("chunked") >= 2 and "failed" not in found.stdout
+    assert "3 passed" in found.stdout, found.stdout  # two lengths, and the settings
 
 
 def test_variants_take_it_the_records_name_it_and_its_arithmetic_is_counted(copied):

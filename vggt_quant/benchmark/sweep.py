@@ -116,7 +116,6 @@ def measure_sweep(
 
 def _load(packed: QuantizeResult, place: str, run: RunSettings) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
-    memory.keep_freed_memory()
     _forget_peak(place)
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)

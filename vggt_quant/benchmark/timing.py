@@ -53,7 +53,6 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos.
     """
-    memory.keep_freed_memory()
     place = run_device(packed.checkpoint, device)
     resident_before = memory.resident_bytes()
     started = time.perf_counter()

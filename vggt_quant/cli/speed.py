@@ -116,6 +116,7 @@ def _measure(args: Namespace, packed: QuantizeResult) -> SpeedResult | SweepResu
     from vggt_quant.benchmark import sweep, timing
     from vggt_quant.cli import _inputs
 
+    memory.keep_freed_memory()  # here and not where it is timed: it belongs to the whole process
     with memory.memory_limit(args.memory_limit_mb):
         device, settings = machine.resolve_device(args.device), _inputs.run_settings(args)
         config = _inputs.config_of(str(packed.checkpoint))
