@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from vggt_quant.cli._packed import refuse_packed
 from vggt_quant.quantization.catalog import load_variants
 from vggt_quant.variants import expect_variants
 
@@ -17,6 +18,7 @@ def configuration(args: Namespace) -> dict[str, Any]:
     """The workflow's config.yaml; folders and files as absolute paths, since the workflow runs in the output folder."""
     variants = load_variants(args.variants_file)
     expect_variants(args.variants or [], variants)
+    refuse_packed(args.model)
     _expect_folder("--images", args.images, "drawn")
     # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
     calibration = args.calibration_folder or ("drawn" if args.images == "drawn" else "none")

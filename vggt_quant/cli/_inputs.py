@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vggt_quant.cli._packed import refuse_packed
 from vggt_quant.data import prepare
 from vggt_quant.model import VGGTConfig
 from vggt_quant.quantization import checkpoint
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 def model(value: str) -> ModelResult:
     """The model of a name or of model.json."""
-    return read(ModelResult, value) if value.endswith(".json") else prepare.prepare_model(value)
+    if value.endswith(".json"):
+        return read(ModelResult, value)
+    refuse_packed(value)
+    return prepare.prepare_model(value)
 
 
 @contextlib.contextmanager

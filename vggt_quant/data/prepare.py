@@ -13,7 +13,7 @@ from vggt_quant.data.find_images import FoundImages, describe
 from vggt_quant.data.scene import Scene, find_scenes, load_scene
 from vggt_quant.data.truth.frames import Truth, store_truth
 from vggt_quant.model import VGGT
-from vggt_quant.model.weights.pretrained import resolve, weights_sha256
+from vggt_quant.model.weights.pretrained import expect_fitting, resolve, weights_sha256
 from vggt_quant.results.scene_schema import SceneImages, SkippedImage, TruthPart
 from vggt_quant.results.schema import ImagesResult, ModelResult
 from vggt_quant.runtime.tensor_file import write_tensors
@@ -40,9 +40,10 @@ def prepare_model(name: str) -> ModelResult:
     """Find (and if need be download) the weights of `name` and identify them.
 
     Raises:
-        ValueError: Not there, not reachable, or not a VGGT.
+        ValueError: Not there, not reachable, damaged, or not a VGGT.
     """
     source = resolve(name)
+    expect_fitting(source)
     with torch.device("meta"):
         model = VGGT(source.config)
     return ModelResult(

@@ -149,6 +149,16 @@ def load_state(source: ModelSource) -> dict[str, Tensor]:
     return state if source.outlier_seed is None else inject_outliers(state, seed=source.outlier_seed)
 
 
+def expect_fitting(source: ModelSource) -> None:
+    """Compare names, shapes and dtypes of the stored tensors with the model's; their values are not read.
+
+    Raises:
+        WeightsError: the weights cannot be read or are not those of `source.config`.
+    """
+    if source.random_seed is None:
+        _check_state(source, _shapes(_without_memory(source.config)), load_state(replace(source, outlier_seed=None)))
+
+
 def load_pretrained(source: ModelSource, device: str | torch.device = "cpu") -> VGGT:
     """Build the model and give it the source's weights, float32, in evaluation mode, without gradients.
 
