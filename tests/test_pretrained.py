@@ -96,7 +96,7 @@ def test_a_model_without_a_head_loads_when_its_config_says_so(tmp_path, state):
 
 MEMORY_SCRIPT = """
 import pathlib, re, sys, torch
-from vggt_quant.model.pretrained import load_pretrained, resolve
+from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 
 def status(key):
     return int(re.search(key + r":\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
