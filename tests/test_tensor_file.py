@@ -1,15 +1,19 @@
 """Tensor files: equal content makes equal bytes, and no damage goes unnoticed."""
 
 import json
+import os
 import resource
 import struct
+import time
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from vggt_quant.runtime import tensor_file
 from vggt_quant.runtime.tensor_file import (
     TensorFileError,
+    check,
     has_manifest,
     read_manifest,
     read_tensors,
@@ -86,6 +90,56 @@ def test_a_header_with_another_manifest_is_refused(path, entry):
 @pytest.mark.parametrize("header", [b"[]", b'"a"', b"\xff\xfe{}", b'{"__metadata__": 3}', b'{"a": {}}', b"{}"])
 def test_a_header_that_is_none_is_refused(path, header):
     assert is_refused(path, struct.pack("<Q", len(header)) + header)
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """What is gone through: "header" or "checksum", once each time."""
+    done = []
+
+    def counted(name, function):
+        def call(*arguments):
+            done.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(tensor_file, "_manifest_crc32", counted("header", tensor_file._manifest_crc32))
+    monkeypatch.setattr(tensor_file, "_crc32", counted("checksum", tensor_file._crc32))
+    return done
+
+
+def test_a_process_goes_through_header_and_checksums_of_a_file_once(path, work, monkeypatch):
+    monkeypatch.setattr(tensor_file, "SETTLED_SECONDS", -1)
+    check(path)
+    assert work == ["header", *["checksum"] * len(TENSORS)]
+    again = read_tensors(path)
+    assert read_manifest(path)["layers"] == {"a": 1}
+    check(str(path))
+    assert len(work) == 1 + len(TENSORS)
+    assert all(torch.equal(again[name], tensor) for name, tensor in TENSORS.items())
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_damage_after_the_file_was_checked_is_found_even_under_its_old_time(path, work, monkeypatch, keep_time):
+    monkeypatch.setattr(tensor_file, "SETTLED_SECONDS", -1)
+    check(path)
+    before, good = path.stat(), path.read_bytes()
+    time.sleep(0.02)  # a tick of the disk's clock
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for read in (read_tensors, check):
+        with pytest.raises(TensorFileError, match="does not match its checksum"):
+            read(path)
+    path.write_bytes(good)
+    check(path)
+
+
+def test_a_file_that_has_just_been_written_is_checked_each_time(path, work):
+    for _ in range(2):
+        read_tensors(path)
+    assert work.count("checksum") == 2 * len(TENSORS)
 
 
 def test_a_folder_a_missing_file_and_a_foreign_one_are_refused(path, tmp_path):

@@ -101,7 +101,7 @@ import torch
 from torch import nn
 import vggt_quant
 from vggt_quant.runtime import memory
-from vggt_quant.checkpoint import memory_bytes
+from vggt_quant.quantization.checkpoint import memory_bytes
 model = nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(8)))
 vggt_quant.quantize_model(model, "pytorch_dynamic_int8")
 before = memory.resident_bytes()

@@ -24,7 +24,7 @@ from vggt_quant.benchmark.timing import MEMORY_KINDS, Repeats, interquartile_ran
 from vggt_quant.data.random_photos import scene_name
 from vggt_quant.evaluation.reference import load_outputs
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
-from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.quantization.checkpoint import check, memory_bytes
 from vggt_quant.results import growth
 from vggt_quant.results.decibels import sqnr_db
 from vggt_quant.results.intervals import median_interval
@@ -116,6 +116,7 @@ def measure_sweep(
 
 def _load(packed: QuantizeResult, place: str, run: RunSettings) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
+    check(packed.checkpoint)  # what is timed is loading, not looking for damage
     _forget_peak(place)
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)

@@ -16,7 +16,7 @@ import torch
 from msgspec import structs
 
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
-from vggt_quant.quantization.checkpoint import memory_bytes
+from vggt_quant.quantization.checkpoint import check, memory_bytes
 from vggt_quant.results.schema import ImagesResult, QuantizeResult, SpeedResult
 from vggt_quant.runtime import machine, memory
 from vggt_quant.runtime.progress import track
@@ -54,6 +54,7 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
         TensorFileError: So are the photos.
     """
     place = run_device(packed.checkpoint, device)
+    check(packed.checkpoint)  # what is timed is loading, not looking for damage
     resident_before = memory.resident_bytes()
     started = time.perf_counter()
     engine = open_checkpoint(packed.checkpoint, place, run)

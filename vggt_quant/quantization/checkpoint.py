@@ -12,6 +12,7 @@ Loading needs the formats and never the methods. The model is built on the meta 
 tensors as they are, and nothing is ever held in full precision.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def save(model: nn.Module, path: Path | str, *, about: dict[str, Any] | None = N
     tensor_file.write_tensors(tensors, path, manifest)
 
 
-def read_manifest(path: Path | str) -> dict[str, Any]:
-    """The manifest of a packed checkpoint.
+def read_manifest(path: Path | str) -> Mapping[str, Any]:
+    """The manifest of a packed checkpoint, not to be changed.
 
     Raises:
         CheckpointError: Missing, damaged, foreign, or of another version.
@@ -79,13 +80,16 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 
 def check(path: Path | str) -> None:
-    """Read the whole file and compare every checksum.
+    """Compare every checksum of the file, unless this process has done so since the file changed.
 
     Raises:
         CheckpointError: Missing, damaged or foreign.
     """
     read_manifest(path)
-    _read_tensors(path, "meta")
+    try:
+        tensor_file.check(path)
+    except TensorFileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def is_packed(path: Path | str) -> bool:
@@ -231,7 +235,7 @@ def _replace(model: nn.Module, name: str, fields: Any, tensors: dict[str, Tensor
     replace(model, name, packed)
 
 
-def _assign_dense(model: nn.Module, dense: dict[str, Tensor], manifest: dict[str, Any], path: Path | str) -> None:
+def _assign_dense(model: nn.Module, dense: dict[str, Tensor], manifest: Mapping[str, Any], path: Path | str) -> None:
     """Hand the dense tensors over, tied ones as one object."""
     layers, parameters = manifest["layers"], {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for alias, name in manifest["aliases"].items():

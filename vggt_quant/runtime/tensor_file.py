@@ -7,11 +7,21 @@ The header has one metadata entry, `vggt_quant`, JSON: whatever the writer says 
 
 safetensors notices a file that was cut short; flipped bits, also those of its header, it does not. One entry and not
 several, because safetensors writes entries in random order and equal content shall give equal files.
+
+A process compares all checksums of a file when it first reads it, and again after the file has changed: by its size,
+its times and its inode. Until then neither header nor checksums are gone through again, so what is timed after
+`read_tensors` or `check` is loading alone. A file that changed less than a second ago is not trusted that far, as a
+second change might leave it the same time.
 """
 
 import json
+import os
+import time
 import zlib
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,6 +33,14 @@ from vggt_quant.results.files import whole
 
 ENTRY = "vggt_quant"
 CHECKSUMS = ("crc32", "manifest_crc32")
+SETTLED_SECONDS = 1.0
+"""A file that has not changed for this long gets another time when it changes; coarse disks count in seconds."""
+
+Stamp = tuple[str, int, int, int, int]
+"""(path, size, time of change of content and of status in ns, inode): another one after every change."""
+
+_sound: set[Stamp] = set()
+"""The files of which this process has compared every checksum."""
 
 
 class TensorFileError(ValueError):
@@ -59,12 +77,22 @@ def has_manifest(path: Path | str) -> bool:
         return False
 
 
-def read_manifest(path: Path | str) -> dict[str, Any]:
-    """What the writer said about the file, its checksums included.
+def read_manifest(path: Path | str) -> Mapping[str, Any]:
+    """What the writer said about the file, its checksums included; parsed and checked once, so it is not to be changed.
 
     Raises:
         TensorFileError: Missing, damaged or foreign.
     """
+    stamp = _stamp(path)
+    return _remembered_manifest(stamp) if stamp else _manifest(path)
+
+
+@lru_cache(maxsize=16)
+def _remembered_manifest(stamp: Stamp) -> Mapping[str, Any]:
+    return _manifest(stamp[0])
+
+
+def _manifest(path: Path | str) -> Mapping[str, Any]:
     entry = _entry(path)
     if entry is None:
         raise TensorFileError(
@@ -77,25 +105,37 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         raise TensorFileError(f"{path} is damaged: its manifest cannot be read ({error!r}); make it again.") from error
     if said != _manifest_crc32(manifest) or not isinstance(manifest.get("crc32"), dict):
         raise TensorFileError(f"{path} is damaged: its manifest does not match its checksum; make it again.")
-    return manifest
+    return MappingProxyType(manifest)
 
 
-def read_tensors(path: Path | str, device: str | torch.device = "cpu") -> dict[str, Tensor]:
-    """Every tensor of the file, each compared with its checksum.
+def check(path: Path | str) -> None:
+    """Compare every checksum of the file, unless this process has done so since the file changed.
 
     Raises:
         TensorFileError: Missing, damaged or foreign.
     """
-    crc32 = read_manifest(path)["crc32"]
+    if _stamp(path) not in _sound:
+        read_tensors(path, "meta")
+
+
+def read_tensors(path: Path | str, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """Every tensor of the file, compared with its checksum where this process has not done so yet.
+
+    Raises:
+        TensorFileError: Missing, damaged or foreign.
+    """
+    stamp, crc32 = _stamp(path), read_manifest(path)["crc32"]
     tensors = {}
     with safe_open(path, framework="pt") as file:
         if set(file.keys()) != set(crc32):
             raise TensorFileError(f"{path} is damaged: its tensors are not those of its manifest; make it again.")
         for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
             tensor = file.get_tensor(name)
-            if _crc32(tensor) != crc32[name]:
+            if stamp not in _sound and _crc32(tensor) != crc32[name]:
                 raise TensorFileError(f"{path} is damaged: {name} does not match its checksum; make it again.")
             tensors[name] = tensor.to(device)
+    if stamp:
+        _sound.add(stamp)
     return tensors
 
 
@@ -104,6 +144,17 @@ def tensor_bytes(path: Path | str) -> dict[str, int]:
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {k: v["data_offsets"][1] - v["data_offsets"][0] for k, v in header.items() if k != "__metadata__"}
+
+
+def _stamp(path: Path | str) -> Stamp | None:
+    """What tells the file's present content from any later one; None where it is too new for that, or not there."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    is_settled = time.time() - max(about.st_mtime, about.st_ctime) > SETTLED_SECONDS
+    name = os.path.abspath(path)
+    return (name, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino) if is_settled else None
 
 
 def _entry(path: Path | str) -> str | None:
