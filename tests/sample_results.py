@@ -1,10 +1,13 @@
 """Realistic results for tests: a run of VGGT-1B on one GPU in which one variant failed and one is unsupported."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from vggt_quant.evaluation import metrics
+from vggt_quant.results.metric import Figures
 from vggt_quant.results.scene_schema import (
     OutputInfo,
     SceneAccuracy,
@@ -12,7 +15,6 @@ from vggt_quant.results.scene_schema import (
     SceneReference,
     SkippedImage,
     TensorError,
-    TruthAccuracy,
 )
 from vggt_quant.results.schema import (
     AccuracyResult,
@@ -24,9 +26,12 @@ from vggt_quant.results.schema import (
     ReferenceResult,
     SpeedResult,
     Status,
+    Unsupported,
+    as_text,
     write,
 )
 
+METRICS = metrics.described()
 GPU = "NVIDIA H100 80GB HBM3"
 CPU = "Intel(R) Xeon(R) Platinum 8480+"
 CREATED = "2025-11-23T21:30:00+00:00"
@@ -54,7 +59,7 @@ MODEL = ModelResult(
     config={"embed_dim": 1024},
     revision="860abec7937d",
 )
-RANDOM_MODEL = dataclasses.replace(MODEL, name="tiny", label="random weights (seed 0)", random_weights=True)
+RANDOM_MODEL = replace(MODEL, name="tiny", label="random weights (seed 0)", random_weights=True)
 SCENE = SceneImages(
     name="cake",
     kind="photos",
@@ -114,8 +119,6 @@ def quantize(variant: str, size: int = 1_304_000_000, **changes: Any) -> Quantiz
     share = 0.0 if variant in ("fp32", "bf16") else 0.964
     result = QuantizeResult(
         variant=variant,
-        outcome="ok",
-        error=None,
         spec={"method": "rtn", "config": {"format": "w8a16"}},
         key="abc",
         checkpoint=f"checkpoints/{variant}.safetensors",
@@ -125,10 +128,17 @@ def quantize(variant: str, size: int = 1_304_000_000, **changes: Any) -> Quantiz
         num_parameters=NUM_PARAMETERS,
         quantized_parameters=int(share * NUM_PARAMETERS),
         quantized_share=share,
+        bytes_per_quantized_weight_memory=1.03 if share else None,
+        bytes_per_quantized_weight_disk=1.03 if share else None,
+        formats={"w8a16": 288} if share else {},
+        kept=[],
+        weight_sqnr_db_median=38.1 if share else None,
+        weight_sqnr_db_min=33.4 if share else None,
         seconds=12.5,
+        peak_memory_bytes=size + 10**9,
         provenance=provenance(),
     )
-    return dataclasses.replace(result, **changes)
+    return replace(result, **changes)
 
 
 def scene(abs_rel: float | None, rotation: float | None, sqnr: float | None, **changes: Any) -> SceneAccuracy:
@@ -148,38 +158,48 @@ def scene(abs_rel: float | None, rotation: float | None, sqnr: float | None, **c
         num_images=8,
         outputs={"depth": depth, "pose_enc": pose},
         notes=["images: the input echoed, not compared"],
-        rotation_error_deg_mean=rotation,
-        rotation_error_deg_max=rotation,
-        depth_abs_rel=abs_rel,
-        depth_delta_125=1.0 if abs_rel is not None else None,
+        deviation=dict.fromkeys(METRICS["deviation"])
+        | {
+            "rotation_error_deg_mean": rotation,
+            "rotation_error_deg_max": rotation,
+            "depth_abs_rel": abs_rel,
+            "depth_delta_125": 1.0 if abs_rel is not None else None,
+        },
+        truth=None,
+        truth_unit=None,
     )
-    return dataclasses.replace(result, **changes)
+    return replace(result, **changes)
 
 
-def truth(worse: float, place: int = 0) -> TruthAccuracy:
+def truth(worse: float, place: int = 0) -> Figures:
     """A scene judged by its truth; `place` makes scenes differ from each other, `worse` variants."""
-    return TruthAccuracy(
-        unit="metre",
-        num_pairs=28,
-        pose_auc_30=0.86 - 0.03 * place - worse,
-        pose_auc_5=0.52 - 0.05 * place - 2 * worse,
-        rra_30=0.99,
-        rotation_error_deg_median=1.2 + worse,
-        depth_abs_rel=0.051 + 0.006 * place + worse,
-        depth_delta_125=0.96 - 0.01 * place - worse,
-        depth_valid_share=0.8,
-        constant_depth_abs_rel=0.41 + 0.02 * place,
-        point_error_of_scene_size=0.043 + 0.004 * place + worse / 2,
-        cloud_overall_mean=0.12 + 0.01 * place + worse,
-        cloud_normal_consistency_mean=0.87 - worse,
-    )
+    return dict.fromkeys(METRICS["truth"]) | {
+        "num_pairs": 28,
+        "pose_auc_30": 0.86 - 0.03 * place - worse,
+        "pose_auc_5": 0.52 - 0.05 * place - 2 * worse,
+        "rra_30": 0.99,
+        "rotation_error_deg_median": 1.2 + worse,
+        "depth_abs_rel": 0.051 + 0.006 * place + worse,
+        "depth_delta_125": 0.96 - 0.01 * place - worse,
+        "depth_valid_share": 0.8,
+        "constant_depth_abs_rel": 0.41 + 0.02 * place,
+        "point_error_of_scene_size": 0.043 + 0.004 * place + worse / 2,
+        "cloud_overall_mean": 0.12 + 0.01 * place + worse,
+        "cloud_normal_consistency_mean": 0.87 - worse,
+    }
 
 
 def accuracy(variant: str, scenes: list[SceneAccuracy], **changes: Any) -> AccuracyResult:
     result = AccuracyResult(
-        variant=variant, outcome="ok", error=None, label="VGGT-1B", scenes=scenes, provenance=provenance()
+        variant=variant,
+        label="VGGT-1B",
+        run={},
+        metrics=METRICS,
+        scenes=scenes,
+        note=None,
+        provenance=provenance(),
     )
-    return dataclasses.replace(result, **changes)
+    return replace(result, **changes)
 
 
 def speed(
@@ -187,8 +207,7 @@ def speed(
 ) -> SpeedResult:
     result = SpeedResult(
         variant=variant,
-        outcome="ok",
-        error=None,
+        run={},
         shape=[1, 8, 3, 350, 518],
         compute_dtype="bfloat16",
         kernels={"w8a16": "torch._weight_int8pack_mm"},
@@ -197,11 +216,16 @@ def speed(
         latency_ms_median=median,
         latency_ms_iqr=iqr,
         load_seconds=2.0,
+        weights_bytes=1_303_995_904,
+        checkpoint_bytes=1_304_000_000,
         peak_memory_bytes=peak,
         peak_memory_kind="cuda allocator" if device == "cuda" else "resident set",
+        resident_before_bytes=500_000_000,
+        other_processor_share=0.01,
+        note=None,
         provenance=provenance(device),
     )
-    return dataclasses.replace(result, **changes)
+    return replace(result, **changes)
 
 
 def status(stage: str, variant: str | None, failure: Error | None, created: str = CREATED, **changes: Any) -> Status:
@@ -215,7 +239,7 @@ def status(stage: str, variant: str | None, failure: Error | None, created: str 
         command=["vggt-quant", stage],
         created=created,
     )
-    return dataclasses.replace(result, **changes)
+    return replace(result, **changes)
 
 
 def write_variant(results: Path, variant: str, values: tuple, device: str = "cuda") -> None:
@@ -242,10 +266,7 @@ def write_run(folder: Path, model: ModelResult = MODEL) -> tuple[Path, Path, lis
     for variant, values in ON_CPU.items():
         write_variant(results, variant, values, device="cpu")
     unsupported = error("quantize", "fp8 needs compute capability 8.9, this GPU has 8.0", "unsupported", 0)
-    write(
-        quantize("fp8", outcome="unsupported", error=unsupported, checkpoint_bytes=None, quantized_share=None),
-        results / "quantize" / "fp8.json",
-    )
+    write(Unsupported(variant="fp8", error=unsupported), results / "quantize" / "fp8.json")
     killed = error("quantize", "killed by signal 9 (SIGKILL), probably out of memory", "signal", 137)
     write(status("quantize", "gptq_int4", killed), logs / "quantize" / "quantize_gptq_int4.status.json")
     return results, logs, VARIANTS
@@ -256,12 +277,12 @@ def write_known_run(folder: Path, num_scenes: int = 6, model: ModelResult = MODE
     results, logs, variants = write_run(folder, model)
     names = KNOWN_SCENES[:num_scenes]
     known = {"kind": "eth3d", "truth": ["poses", "intrinsics", "depth"], "unit": "metre"}
-    scenes = [dataclasses.replace(SCENE, name=name, folder=f"eth3d/{name}", **known) for name in names]
-    write(dataclasses.replace(IMAGES, folder="eth3d", scenes=scenes), results / "images.json")
+    scenes = [replace(SCENE, name=name, folder=f"eth3d/{name}", **known) for name in names]
+    write(replace(IMAGES, folder="eth3d", scenes=scenes), results / "images.json")
     for variant, values in {**FINISHED, **ON_CPU}.items():
         *_, abs_rel, rotation, sqnr = values
         rows = [
-            scene(abs_rel, rotation, sqnr, scene=name, truth=truth(worse, place))
+            scene(abs_rel, rotation, sqnr, scene=name, truth=truth(worse, place), truth_unit="metre")
             for place, (name, worse) in enumerate(zip(names, WORSE[variant], strict=False))
         ]
         write(accuracy(variant, rows), results / "accuracy" / f"{variant}.json")
@@ -270,4 +291,4 @@ def write_known_run(folder: Path, num_scenes: int = 6, model: ModelResult = MODE
 
 def as_json(result: Any) -> Any:
     """What a program that reads the file sees."""
-    return json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False))
+    return json.loads(as_text(result))

@@ -40,22 +40,25 @@ def sweep(variant, latency, memory_gib, *, started=FIRST, full_at=None, numbers=
         ms = latency[0] + latency[1] * n + latency[2] * n**2
         peak = GIB * (memory_gib[0] + memory_gib[1] * n)
         sizes.append(size(n, ms, peak, outputs=outputs if n in (1, 5) else []))
+    counts = {"filled": []} | changes
     return SweepResult(
         variant=variant,
-        outcome="ok",
-        error=None,
         key="k",
         started=started,
+        run={},
         image_size=[350, 518],
+        compute_dtype="bfloat16",
         load_seconds=3.2,
         load_peak_memory_bytes=int(1.1 * memory_gib[0] * GIB),
         weights_bytes=int(memory_gib[0] * GIB),
         checkpoint_bytes=int(memory_gib[0] * GIB),
         memory_kind="cuda allocator",
+        device_memory_bytes=80 * GIB,
         sizes=sizes,
         libraries={"triton": "3.6.0"},
+        note=None,
         provenance=sample_results.provenance(),
-        **changes,
+        **counts,
     )
 
 

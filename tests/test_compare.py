@@ -17,7 +17,8 @@ from workflow_project import ROOT
 
 from vggt_quant.cli import _profile
 from vggt_quant.cli import compare as compare_command
-from vggt_quant.results.schema import ComparisonReport, QuantizeResult, read
+from vggt_quant.results.report_schema import ComparisonReport
+from vggt_quant.results.schema import QuantizeResult, read
 from vggt_quant.runtime import locks
 
 pytestmark = pytest.mark.workflow
@@ -130,8 +131,8 @@ def test_a_comparison_leaves_report_summary_picture_and_checkpoints(complete, pl
     out = place / "out"
     assert "_workflow/profiles/default" in process.stderr, "the package's own copy of the workflow"
     report = read(ComparisonReport, out / "comparison_report.json")
-    assert [row.variant for row in report.methods] == ["fp32", "int8_symmetric"]
-    assert all(row.outcome == "ok" for row in report.methods)
+    assert [row.variant for row in report.variants] == ["fp32", "int8_symmetric"]
+    assert all(row.outcome == "ok" for row in report.variants)
     (scene,) = report.images.scenes
     assert scene.paths == [str(place / "photos" / f"photo_{index}.png") for index in range(2)]
     assert (out / "comparison_plots.png").read_bytes().startswith(b"\x89PNG")

@@ -1,19 +1,17 @@
 """Estimates over scenes: every variant on the same scenes, none flattered by a scene in which it failed."""
 
-import dataclasses
-
 import pytest
-from sample_results import accuracy, scene, truth
+from sample_results import METRICS, accuracy, scene, truth
 
 from vggt_quant.report.estimates import estimate, with_estimates
 from vggt_quant.results.intervals import bootstrap_interval, paired_difference
-from vggt_quant.results.schema import MethodRow
+from vggt_quant.results.report_schema import VariantRow
 
 
 def row(variant, *truths, **changes):
     """A variant that was judged by these truths, one a scene; None stands for a scene whose truth is not known."""
     scenes = [scene(0.01, 0.1, 30.0, scene=f"scene_{place}", truth=one) for place, one in enumerate(truths)]
-    return MethodRow(variant=variant, outcome="ok", error=None, accuracy=accuracy(variant, scenes), **changes)
+    return VariantRow(variant=variant, outcome="ok", error=None, accuracy=accuracy(variant, scenes), **changes)
 
 
 def test_an_estimate_holds_mean_interval_and_difference():
@@ -47,9 +45,9 @@ def test_a_missing_scene_leaves_no_estimate(values):
 
 def test_rows_get_the_figures_of_all_their_scenes_under_their_names():
     scenes = [[truth(worse, place % 2) for place in range(6)] for worse in (0, 0.01)]
-    fp32, packed = with_estimates([row("fp32", *scenes[0]), row("int8", *scenes[1])])
+    fp32, packed = with_estimates([row("fp32", *scenes[0]), row("int8", *scenes[1])], METRICS)
     assert fp32.truth["pose_auc_30"].mean == pytest.approx(0.845)
-    assert fp32.truth["pose_auc_30"].difference is None, "fp32 is not held against itself"
+    assert fp32.truth["pose_auc_30"].difference is None, "fp32 is not compared with itself"
     assert packed.truth["pose_auc_30"].difference == pytest.approx(-0.01)
     assert packed.truth["depth_abs_rel"].difference == pytest.approx(0.01)
     assert packed.deviation["depth_abs_rel"].mean == pytest.approx(0.01), "from fp32, not from the truth"
@@ -58,14 +56,15 @@ def test_rows_get_the_figures_of_all_their_scenes_under_their_names():
 
 
 def test_a_scene_without_truth_does_not_count_and_one_that_a_variant_failed_in_does():
-    no_depth = dataclasses.replace(truth(0, 2), depth_abs_rel=None)
-    failed = dataclasses.replace(truth(0, 1), depth_abs_rel=None)
+    no_depth = {**truth(0, 2), "depth_abs_rel": None}
+    failed = {**truth(0, 1), "depth_abs_rel": None}
     fp32, whole, broken = with_estimates(
         [
             row("fp32", truth(0, 0), truth(0, 1), no_depth, None),
             row("whole", truth(0, 0), truth(0, 1), no_depth, None),
             row("broken", truth(0, 0), failed, no_depth, None),
-        ]
+        ],
+        METRICS,
     )
     assert fp32.truth["pose_auc_30"].num_scenes == 3
     assert fp32.truth["depth_abs_rel"].num_scenes == whole.truth["depth_abs_rel"].num_scenes == 2
@@ -73,8 +72,8 @@ def test_a_scene_without_truth_does_not_count_and_one_that_a_variant_failed_in_d
 
 
 def test_without_fp32_there_are_means_and_no_differences():
-    unmeasured = MethodRow(variant="fp32", outcome="failed", error=None)
+    unmeasured = VariantRow(variant="fp32", outcome="failed", error=None)
     for rows in ([], [unmeasured]):
-        packed = with_estimates([*rows, row("int8", *(truth(0, place) for place in range(6)))])[-1]
+        packed = with_estimates([*rows, row("int8", *(truth(0, place) for place in range(6)))], METRICS)[-1]
         assert packed.truth["pose_auc_30"].low is not None and packed.truth["pose_auc_30"].within_noise is None
-    assert with_estimates([unmeasured])[0].truth == {}
+    assert with_estimates([unmeasured], METRICS)[0].truth == {}

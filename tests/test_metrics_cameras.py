@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vggt_quant.evaluation.metrics import pose_accuracy
+from vggt_quant.evaluation.metrics.cameras import pose_accuracy
 
 EXACT = 1e-9  # degrees: float64 rounding of matrix products
 

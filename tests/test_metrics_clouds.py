@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vggt_quant.evaluation.metrics import cloud_accuracy, point_error
+from vggt_quant.evaluation.metrics.clouds import cloud_accuracy, point_error
 
 EXACT = 1e-9  # float64 rounding, an alignment included, on coordinates of about one
 ORIGIN = torch.zeros(3)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vggt_quant.evaluation.metrics import depth_accuracy
+from vggt_quant.evaluation.metrics.depth import depth_accuracy
 
 EXACT = 1e-12  # a handful of float64 operations on small numbers
 depths = arrays.arrays(np.float64, (2, 3, 4), elements=st.floats(0.1, 100))

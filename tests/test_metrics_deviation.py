@@ -12,7 +12,9 @@ from scipy.spatial.distance import cosine as scipy_cosine_distance
 from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vggt_quant.evaluation.metrics.deviation import camera_errors, depth_errors, output_errors, tensor_error
+from vggt_quant.evaluation.metrics.camera_deviation import camera_errors
+from vggt_quant.evaluation.metrics.depth_deviation import depth_errors
+from vggt_quant.evaluation.tensor_errors import output_errors, tensor_error
 from vggt_quant.results.scene_schema import TensorError
 
 EXACT = 1e-12  # a handful of float64 operations on small numbers
@@ -33,47 +35,47 @@ def noisy_map(shape, seed=0):
 
 def test_errors_of_a_hand_worked_case():
     row = tensor_error(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 2.0, 3.0, 6.0]), is_map=False)
-    assert row["mae"] == pytest.approx(0.5, abs=EXACT)
-    assert row["mse"] == pytest.approx(1.0, abs=EXACT)
-    assert row["max_abs"] == pytest.approx(2.0, abs=EXACT)
-    assert row["psnr_peak"] == pytest.approx(3.0, abs=EXACT)
-    assert row["psnr_db"] == pytest.approx(10 * math.log10(9.0), abs=1e-9)
-    assert row["sqnr_db"] == pytest.approx(10 * math.log10(30 / 4), abs=1e-9)
-    assert row["cosine"] == pytest.approx(38 / math.sqrt(30 * 50), abs=EXACT)
-    assert row["identical"] is False and row["ssim"] is None
+    assert row.mae == pytest.approx(0.5, abs=EXACT)
+    assert row.mse == pytest.approx(1.0, abs=EXACT)
+    assert row.max_abs == pytest.approx(2.0, abs=EXACT)
+    assert row.psnr_peak == pytest.approx(3.0, abs=EXACT)
+    assert row.psnr_db == pytest.approx(10 * math.log10(9.0), abs=1e-9)
+    assert row.sqnr_db == pytest.approx(10 * math.log10(30 / 4), abs=1e-9)
+    assert row.cosine == pytest.approx(38 / math.sqrt(30 * 50), abs=EXACT)
+    assert row.identical is False and row.ssim is None
 
 
-def test_a_row_has_exactly_the_fields_of_the_result_file():
+def test_a_row_of_a_dense_map_has_every_figure():
     row = tensor_error(*noisy_map((2, 8, 8)), is_map=True)
-    result = TensorError(**row)
-    assert set(row) | {"error"} == set(TensorError.__dataclass_fields__)
-    assert result.shape == [2, 8, 8] and result.dtype == "float32"
+    figures = {name: getattr(row, name) for name in TensorError.__struct_fields__ if name != "error"}
+    assert None not in figures.values() and row.error is None
+    assert row.shape == [2, 8, 8] and row.dtype == "float32"
 
 
 def test_the_candidate_gives_shape_and_dtype():
     row = tensor_error(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bfloat16), is_map=False)
-    assert row["dtype"] == "bfloat16" and row["shape"] == [2, 3] and row["identical"]
+    assert row.dtype == "bfloat16" and row.shape == [2, 3] and row.identical
 
 
 def test_identical_outputs_have_null_ratios():
     reference, _ = noisy_map((1, 16, 16))
     row = tensor_error(reference, reference.clone(), is_map=True)
-    assert row["identical"] is True
-    assert row["sqnr_db"] is None and row["psnr_db"] is None
-    assert row["ssim"] == pytest.approx(1.0, abs=EXACT) and row["mae"] == 0
+    assert row.identical is True
+    assert row.sqnr_db is None and row.psnr_db is None
+    assert row.ssim == pytest.approx(1.0, abs=EXACT) and row.mae == 0
 
 
 def test_psnr_agrees_with_scikit_image():
     reference, candidate = noisy_map((3, 20, 24))
     row = tensor_error(reference, candidate, is_map=False)
     a, b = reference.double().numpy(), candidate.double().numpy()
-    assert row["psnr_db"] == pytest.approx(peak_signal_noise_ratio(a, b, data_range=a.max() - a.min()), abs=1e-9)
+    assert row.psnr_db == pytest.approx(peak_signal_noise_ratio(a, b, data_range=a.max() - a.min()), abs=1e-9)
 
 
 def test_cosine_agrees_with_scipy():
     reference, candidate = noisy_map((3, 20, 24))
     expected = 1 - scipy_cosine_distance(reference.double().flatten(), candidate.double().flatten())
-    assert tensor_error(reference, candidate, is_map=False)["cosine"] == pytest.approx(expected, abs=EXACT)
+    assert tensor_error(reference, candidate, is_map=False).cosine == pytest.approx(expected, abs=EXACT)
 
 
 @pytest.mark.parametrize("channels", [None, 1, 3])
@@ -92,55 +94,55 @@ def test_ssim_is_the_mean_over_frames_of_scikit_image(channels, leading):
         )
     ]
     row = tensor_error(reference, candidate, is_map=True)
-    assert row["ssim"] == pytest.approx(float(np.mean(expected)), abs=1e-9)  # scaled inside, so other roundings
-    assert 0 < row["ssim"] < 1
+    assert row.ssim == pytest.approx(float(np.mean(expected)), abs=1e-9)  # scaled inside, so other roundings
+    assert 0 < row.ssim < 1
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 30, 1), (1, 30, 6), (6, 6), (30,), (2, 1, 3)])
 def test_maps_smaller_than_the_window_have_no_ssim(shape):
     row = tensor_error(*noisy_map(shape), is_map=True)
-    assert row["ssim"] is None and row["mae"] > 0 and row.get("error") is None
+    assert row.ssim is None and row.mae > 0 and row.error is None
 
 
 def test_a_constant_reference_has_neither_psnr_nor_ssim():
     row = tensor_error(torch.full((1, 8, 8), 2.0), torch.full((1, 8, 8), 3.0), is_map=True)
-    assert row["psnr_peak"] == 0 and row["psnr_db"] is None and row["ssim"] is None
-    assert row["sqnr_db"] == pytest.approx(10 * math.log10(4), abs=1e-9)
+    assert row.psnr_peak == 0 and row.psnr_db is None and row.ssim is None
+    assert row.sqnr_db == pytest.approx(10 * math.log10(4), abs=1e-9)
 
 
 def test_a_zero_reference_has_neither_sqnr_nor_cosine():
     row = tensor_error(torch.zeros(4), torch.ones(4), is_map=False)
-    assert row["sqnr_db"] is None and row["cosine"] is None and row["mse"] == 1
+    assert row.sqnr_db is None and row.cosine is None and row.mse == 1
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_counted_in_a_sentence(bad):
     row = tensor_error(torch.ones(2, 8, 8), torch.ones(2, 8, 8).index_fill(1, torch.tensor([0]), bad), is_map=True)
-    assert row["error"].startswith("16 of 128 values of it are not finite")
-    assert all(getattr(TensorError(**row), key) is None for key in ("mae", "mse", "sqnr_db", "ssim", "cosine"))
+    assert row.error.startswith("16 of 128 values of it are not finite")
+    assert all(getattr(row, key) is None for key in ("mae", "mse", "sqnr_db", "ssim", "cosine"))
 
 
 def test_a_broken_reference_is_named():
-    assert "the reference" in tensor_error(torch.tensor([math.nan]), torch.ones(1), is_map=False)["error"]
+    assert "the reference" in tensor_error(torch.tensor([math.nan]), torch.ones(1), is_map=False).error
 
 
 def test_a_float64_value_beyond_float32_counts_as_infinite():
     row = tensor_error(torch.ones(1), torch.tensor([1e300], dtype=torch.float64), is_map=False)
-    assert "not finite" in row["error"]
+    assert "not finite" in row.error
 
 
 def test_another_shape_is_an_error_in_the_row():
     row = tensor_error(torch.ones(1, 4), torch.ones(4), is_map=False)
-    assert "[4]" in row["error"] and "[1, 4]" in row["error"]
+    assert "[4]" in row.error and "[1, 4]" in row.error
 
 
 def test_an_empty_tensor_is_an_error_in_the_row():
-    assert "no values" in tensor_error(torch.ones(0), torch.ones(0), is_map=True)["error"]
+    assert "no values" in tensor_error(torch.ones(0), torch.ones(0), is_map=True).error
 
 
 def test_tensors_that_need_gradients_or_are_integers_are_compared():
     row = tensor_error(torch.ones(3, requires_grad=True), torch.tensor([1, 1, 2]), is_map=False)
-    assert row["max_abs"] == 1 and row["dtype"] == "int64"
+    assert row.max_abs == 1 and row.dtype == "int64"
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -150,9 +152,9 @@ def test_error_measures_keep_their_order(values, seed):
     candidate = reference + torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
     row = tensor_error(reference, candidate, is_map=False)
     slack = 1 + 1e-9  # float64 sums of at most 40 terms
-    assert 0 <= row["mae"] <= math.sqrt(row["mse"]) * slack <= row["max_abs"] * slack**2
-    assert row["cosine"] is None or -1 <= row["cosine"] <= 1
-    assert row["identical"] == (row["max_abs"] == 0) == (row["mse"] == 0)
+    assert 0 <= row.mae <= math.sqrt(row.mse) * slack <= row.max_abs * slack**2
+    assert row.cosine is None or -1 <= row.cosine <= 1
+    assert row.identical == (row.max_abs == 0) == (row.mse == 0)
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -164,8 +166,9 @@ def test_ratios_do_not_depend_on_the_unit(values, scale):
     # Powers of two round nothing; upwards, because downwards they would round what is subnormal.
     scaled = tensor_error(scale * reference, scale * candidate, is_map=False)
     for key in ("psnr_db", "sqnr_db", "cosine"):
-        assert (plain[key] is None) == (scaled[key] is None)
-        assert plain[key] is None or plain[key] == pytest.approx(scaled[key], abs=1e-6)
+        value, other = getattr(plain, key), getattr(scaled, key)
+        assert (value is None) == (other is None)
+        assert value is None or value == pytest.approx(other, abs=1e-6)
 
 
 def test_output_errors_compare_tensors_and_note_the_rest():
@@ -175,7 +178,7 @@ def test_output_errors_compare_tensors_and_note_the_rest():
     candidate = {"depth": worse, "pose_enc": pose, "pose_enc_list": [pose, pose], "images": depth, "extra": None}
     errors, notes = output_errors({**reference, "size": 3}, {**candidate, "size": 3})
     assert list(errors) == ["depth", "pose_enc"]
-    assert errors["depth"]["ssim"] is not None and errors["pose_enc"]["ssim"] is None
+    assert errors["depth"].ssim is not None and errors["pose_enc"].ssim is None
     assert notes == [
         "extra: missing in the reference",
         "images: the input echoed, not compared",

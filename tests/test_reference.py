@@ -1,11 +1,11 @@
 """The fp32 reference: stored as the model gave it, kept until something that decides it changes, never damaged."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from small_run import known_scenes, nano_with, photos, write_known_scenes
 
 from vggt_quant.data.prepare import prepare_images, prepare_model
@@ -44,7 +44,7 @@ def test_the_cache_answers_the_same_question_only(images, tmp_path):
     again = make_reference(nano, images, tmp_path, "cpu")
     assert (is_cached(again), again.scenes[0].key, again.outputs) == (True, first.scenes[0].key, first.outputs)
     assert not is_cached(make_reference(prepare_model("nano-random:1"), images, tmp_path, "cpu"))
-    other = dataclasses.replace(images, scenes=[dataclasses.replace(images.scenes[0], tensor_sha256="another")])
+    other = replace(images, scenes=[replace(images.scenes[0], tensor_sha256="another")])
     assert not is_cached(make_reference(nano, other, tmp_path, "cpu"))
 
 

@@ -1,6 +1,5 @@
 """The report: no variant is ever dropped, a failure has its reason, and no ratio is taken between devices."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,10 +9,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 import sample_results
+from msgspec.structs import replace
 from sample_results import error, speed, status
 
 from vggt_quant.report.collect import collect, write_report
-from vggt_quant.results.schema import ComparisonReport, MethodRow, read, write
+from vggt_quant.results.report_schema import ComparisonReport, VariantRow
+from vggt_quant.results.schema import read, write
 
 ROOT = Path(__file__).parents[1]
 EARLIER, LATER = "2025-11-23T20:00:00+00:00", "2025-11-23T23:00:00+00:00"
@@ -24,14 +25,14 @@ def _run(tmp_path) -> tuple[Path, Path, list[str]]:
     return sample_results.write_run(tmp_path)
 
 
-def row_of(report: ComparisonReport, variant: str) -> MethodRow:
-    return next(row for row in report.methods if row.variant == variant)
+def row_of(report: ComparisonReport, variant: str) -> VariantRow:
+    return next(row for row in report.variants if row.variant == variant)
 
 
 def test_every_variant_has_a_row_in_the_order_asked_for(run):
     report = collect(*run)
-    assert [row.variant for row in report.methods] == sample_results.VARIANTS
-    outcomes = {row.variant: row.outcome for row in report.methods}
+    assert [row.variant for row in report.variants] == sample_results.VARIANTS
+    outcomes = {row.variant: row.outcome for row in report.variants}
     assert outcomes.pop("fp8") == "unsupported" and outcomes.pop("gptq_int4") == "failed"
     assert set(outcomes.values()) == {"ok"}
     assert report.errors == [] and report.partial is False
@@ -88,7 +89,7 @@ def test_times_of_different_shapes_are_never_divided(run):
 
 def test_times_of_two_machines_of_the_same_kind_are_never_divided(run):
     results, logs, variants = run
-    other = dataclasses.replace(sample_results.provenance(), device_name="NVIDIA A100-SXM4-80GB")
+    other = replace(sample_results.provenance(), device_name="NVIDIA A100-SXM4-80GB")
     write(speed("bf16", 96.4, 0.8, provenance=other), results / "speed" / "bf16.json")
     assert row_of(collect(results, logs, variants), "bf16").speedup_vs_fp32 is None
 
@@ -97,7 +98,7 @@ def test_without_fp32_there_are_no_ratios_to_it(run):
     results, logs, variants = run
     shutil.rmtree(results / "speed")
     (results / "quantize" / "fp32.json").unlink()
-    rows = collect(results, logs, variants).methods
+    rows = collect(results, logs, variants).variants
     assert {row.compression_vs_fp32 for row in rows} == {None} == {row.speedup_vs_fp32 for row in rows}
 
 
@@ -170,7 +171,7 @@ def test_a_damaged_result_fails_its_row_with_the_name_of_the_file(run):
     results, logs, variants = run
     (results / "speed" / "bf16.json").write_text('{"variant": "bf16"')
     row = row_of(collect(results, logs, variants), "bf16")
-    assert row.outcome == "failed" and "bf16.json is not a SpeedResult" in row.error.message
+    assert row.outcome == "failed" and "bf16.json is not a valid SpeedResult" in row.error.message
 
 
 def test_a_failed_shared_step_is_an_error_of_the_report(run):
@@ -187,14 +188,14 @@ def test_a_failed_shared_step_is_an_error_of_the_report(run):
 
 def test_a_report_about_nothing_says_so(tmp_path):
     report = write_report(tmp_path / "none", tmp_path / "no_logs", ["fp32", "bf16"], tmp_path / "out", partial=True)
-    assert [row.outcome for row in report.methods] == ["failed", "failed"]
+    assert [row.outcome for row in report.variants] == ["failed", "failed"]
     assert [e.stage for e in report.errors] == ["model", "images", "reference"]
     text = (tmp_path / "out" / "comparison_summary.txt").read_text()
     assert "PARTIAL" in text and "No variant finished" in text and "quantize did not run" in text
 
 
 def test_a_report_without_variants_is_written(tmp_path):
-    assert write_report(tmp_path, tmp_path, [], tmp_path / "out").methods == []
+    assert write_report(tmp_path, tmp_path, [], tmp_path / "out").variants == []
 
 
 def test_three_files_are_written_and_the_report_reads_back(run, tmp_path):

@@ -1,17 +1,18 @@
 """The page of text: every number in its column, no line too long, and a footnote for what does not compare."""
 
-import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 import sample_results
+from msgspec.structs import replace
 from sample_results import accuracy, error, scene, speed, status
 
 from vggt_quant.report.collect import collect
 from vggt_quant.report.comparison_table import RANDOM_WEIGHTS_NOTE, summary
 from vggt_quant.report.rows import checkpoint_bytes, format_bytes, format_number, latency_ms
-from vggt_quant.results.schema import AccuracyResult, MethodRow, read, write
+from vggt_quant.results.report_schema import VariantRow
+from vggt_quant.results.schema import AccuracyResult, read, write
 
 
 @pytest.fixture(name="run")
@@ -86,23 +87,21 @@ def test_figures_that_stand_on_fewer_scenes_are_named(tmp_path):
     results, logs, variants = sample_results.write_known_run(tmp_path)
     for variant in (*sample_results.FINISHED, *sample_results.ON_CPU):
         made = read(AccuracyResult, results / "accuracy" / f"{variant}.json")
-        blind = [
-            dataclasses.replace(s, truth=dataclasses.replace(s.truth, depth_abs_rel=None)) for s in made.scenes[:2]
-        ]
-        write(dataclasses.replace(made, scenes=[*blind, *made.scenes[2:]]), results / "accuracy" / f"{variant}.json")
-    assert "scenes behind a column: depth AbsRel 4." in summary(collect(results, logs, variants))
+        blind = [replace(s, truth={**s.truth, "depth_abs_rel": None}) for s in made.scenes[:2]]
+        write(replace(made, scenes=[*blind, *made.scenes[2:]]), results / "accuracy" / f"{variant}.json")
+    assert "Scenes per column: depth AbsRel 4." in summary(collect(results, logs, variants))
 
 
-def test_random_weights_are_not_held_against_the_truth(tmp_path):
+def test_random_weights_are_not_compared_with_the_truth(tmp_path):
     text = summary(collect(*sample_results.write_known_run(tmp_path, model=sample_results.RANDOM_MODEL)))
     assert "The ground truth is known, but random weights have learnt nothing" in text
     assert "AUC" not in text and "~" not in text
 
 
 def test_scenes_to_calibrate_with_are_named_and_said_to_be_others(run):
-    scenes = [dataclasses.replace(sample_results.SCENE, name=f"room_{place}") for place in (1000, 1001, 1002)]
-    calibration = dataclasses.replace(sample_results.IMAGES, folder="drawn", scenes=scenes)
-    text = summary(dataclasses.replace(collect(*run), calibration=calibration))
+    scenes = [replace(sample_results.SCENE, name=f"room_{place}") for place in (1000, 1001, 1002)]
+    calibration = replace(sample_results.IMAGES, folder="drawn", scenes=scenes)
+    text = summary(replace(collect(*run), calibration=calibration))
     assert "24 photos of 350 x 518 pixels (crop) in 3 drawn rooms, room_1000 to room_1002" in text
     assert "none of their photos is compared on" in " ".join(text.split())
 
@@ -111,7 +110,7 @@ def test_rows_of_another_device_and_notes_have_footnotes(run):
     results, logs, variants = run
     noted = speed("bf16", 96.4, 0.8, note="CUDA graph was off")
     write(noted, results / "speed" / "bf16.json")
-    broken = dataclasses.replace(scene(None, None, None).outputs["depth"], error="3 values are not finite")
+    broken = replace(scene(None, None, None).outputs["depth"], error="3 values are not finite")
     scenes = [scene(None, None, None, outputs={"depth": broken})]
     write(accuracy("bf16", scenes, note="CUDA graph was off"), results / "accuracy" / "bf16.json")
     lines = summary(collect(results, logs, variants)).splitlines()
@@ -145,18 +144,18 @@ def test_random_weights_carry_no_verdict_on_accuracy(tmp_path):
 @pytest.mark.parametrize("folder", ["photos", "/a/very/long/folder" * 20])
 def test_no_line_is_longer_than_120_columns(tmp_path, name, folder):
     report = collect(*sample_results.write_known_run(tmp_path))
-    rows = [dataclasses.replace(row, variant=f"{row.variant}_{name}") for row in report.methods]
-    scenes = [dataclasses.replace(scene, folder=folder) for scene in report.images.scenes]
-    images = dataclasses.replace(report.images, folder=folder, scenes=scenes)
-    text = summary(dataclasses.replace(report, methods=[*report.methods, *rows], images=images, partial=True))
+    rows = [replace(row, variant=f"{row.variant}_{name}") for row in report.variants]
+    scenes = [replace(scene, folder=folder) for scene in report.images.scenes]
+    images = replace(report.images, folder=folder, scenes=scenes)
+    text = summary(replace(report, variants=[*report.variants, *rows], images=images, partial=True))
     assert max(map(len, text.splitlines())) <= 120
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
 def test_long_names_keep_both_ends(run):
     report = collect(*run)
-    long = dataclasses.replace(report.methods[1], variant="gptq_" + "x" * 80 + "_group32")
-    text = summary(dataclasses.replace(report, methods=[report.methods[0], long]))
+    long = replace(report.variants[1], variant="gptq_" + "x" * 80 + "_group32")
+    text = summary(replace(report, variants=[report.variants[0], long]))
     assert any(line.startswith("gptq_x") and "…" in line and "_group32 " in line for line in text.splitlines())
 
 
@@ -178,5 +177,5 @@ def test_numbers_keep_about_three_digits(value, text):
 
 
 def test_a_row_without_results_has_no_numbers():
-    row = MethodRow(variant="x", outcome="failed", error=None)
+    row = VariantRow(variant="x", outcome="failed", error=None)
     assert checkpoint_bytes(row) is None and latency_ms(row) is None

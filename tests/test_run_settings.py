@@ -10,7 +10,7 @@ from vggt_quant.cli import main as cli
 from vggt_quant.data.prepare import prepare_model
 from vggt_quant.inference.engine import UnsupportedError
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
-from vggt_quant.results.schema import AccuracyResult, SpeedResult, read, write
+from vggt_quant.results.schema import AccuracyResult, SpeedResult, read, read_outcome, write
 from vggt_quant.runtime import cache_keys, provenance
 from vggt_quant.variants import RunSettings, load_variants
 
@@ -43,7 +43,7 @@ def test_a_way_to_run_that_the_cpu_lacks_is_a_result_with_its_reason(run, tmp_pa
     if stage == "accuracy":
         words += ["--model", "nano-random", "--cache", str(tmp_path)]
     assert cli.main(words) == 0
-    result = read(kind, tmp_path / "result.json")
+    result = read_outcome(kind, tmp_path / "result.json")
     assert result.outcome == "unsupported"
     assert result.error.message == f"{way} runs on cuda only, not on cpu."
 

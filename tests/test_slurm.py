@@ -9,7 +9,8 @@ import slurm_node
 import yaml
 from workflow_project import Project, rules, said
 
-from vggt_quant.results.schema import ComparisonReport, read
+from vggt_quant.results.report_schema import ComparisonReport
+from vggt_quant.results.schema import read
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]  # Slurm is asked every ten seconds or so
 
@@ -92,7 +93,7 @@ def runs(tmp_path_factory):
 def test_on_slurm_a_failing_variant_fails_alone_and_is_in_the_partial_report(runs):
     assert runs.first.returncode == 1
     assert rules(runs.first) == FIRST
-    rows = {row.variant: row for row in runs.report.methods}
+    rows = {row.variant: row for row in runs.report.variants}
     assert runs.report.partial
     assert {name: row.outcome for name, row in rows.items()} == {**dict.fromkeys(GOOD, "ok"), "broken": "failed"}
     assert rows["broken"].error.message == "RuntimeError: the scale of layer 7 is lost"
@@ -123,7 +124,7 @@ def test_compare_hands_its_jobs_to_slurm_by_a_profile_of_ones_own(runs):
     assert runs.compared.returncode == 0, said(runs.compared)
     assert rules(runs.compared) == {"speed_bf16", "report"}
     assert len(runs.ended_of_compare) == 2
-    (row,) = read(ComparisonReport, runs.project.root / "out" / "comparison_report.json").methods
+    (row,) = read(ComparisonReport, runs.project.root / "out" / "comparison_report.json").variants
     assert (row.variant, row.outcome) == ("bf16", "ok")
 
 

@@ -1,11 +1,11 @@
 """The table of cost against size, from made-up results: growth, what fits, what compares with what, the look."""
 
-import dataclasses
 import re
 
 import numpy as np
 import pytest
 import sample_results
+from msgspec.structs import replace
 from PIL import Image
 from speed_sweeps import FIRST, NUM_IMAGES, SECOND, size, sweep, write_sweeps
 
@@ -107,7 +107,7 @@ def test_a_capacity_far_beyond_what_was_run_is_a_bound(tmp_path):
 def test_an_interval_is_never_shown_too_narrow_and_in_the_digits_of_its_median(median, end, shown, tmp_path):
     one = sweep("bf16", (9, 5, 0.16), (2.4, 0.05), numbers=[1])
     timed = {"latency_ms_median": median, "latency_ms_low": median, "latency_ms_high": end}
-    one = dataclasses.replace(one, sizes=[dataclasses.replace(one.sizes[0], **timed)])
+    one = replace(one, sizes=[replace(one.sizes[0], **timed)])
     text = speed_summary.summary(speed_report.gather(tmp_path, write_sweeps(tmp_path, [one], []), "", [1], (350, 518)))
     assert f"bf16   {shown}" in text
 
@@ -147,7 +147,7 @@ def test_intervals_that_touch_are_marked(table):
 
 def test_a_result_of_another_device_or_of_other_settings_is_not_compared(tmp_path, table):
     one = sweep("int8", (8, 4, 0.1), (1, 0.1))
-    other = dataclasses.replace(one, provenance=dataclasses.replace(one.provenance, device_name="another"))
+    other = replace(one, provenance=replace(one.provenance, device_name="another"))
     wanted = write_sweeps(tmp_path / "b", [other, one], [sweep("bf16", (9, 5, 0.2), (2, 0.1))])
     write_sweeps(tmp_path / "b", [other], [])
     made = speed_report.gather(tmp_path / "b", wanted, "", NUM_IMAGES, (350, 518))
@@ -181,9 +181,9 @@ def test_a_share_of_the_roofline_stands_where_it_is_known(tmp_path):
     """Least: 9.894 TFLOP in bfloat16, 10 ms on an H100."""
     counts = {"operations": {"bfloat16": 9_894_000_000_000}, "least_bytes": 10**9}
     one = sweep("bf16", (9, 5, 0.16), (2.4, 0.05), numbers=[1, 2])
-    counted = [dataclasses.replace(size, **counts) for size in one.sizes]
-    one = dataclasses.replace(one, sizes=[counted[0], dataclasses.replace(counted[1], operations={})])
-    elsewhere = dataclasses.replace(one, variant="int8", provenance=sample_results.provenance("cpu"))
+    counted = [replace(size, **counts) for size in one.sizes]
+    one = replace(one, sizes=[counted[0], replace(counted[1], operations={})])
+    elsewhere = replace(one, variant="int8", provenance=sample_results.provenance("cpu"))
     wanted = write_sweeps(tmp_path, [one, elsewhere], [])
     table = speed_report.gather(tmp_path, wanted, "", [1, 2], (350, 518))
     known, unknown = cells(table, "bf16")
@@ -221,7 +221,7 @@ def test_a_table_is_drawn_again_anywhere_from_the_results_alone(tmp_path, capsys
     assert "has no result of fp8; there are bf16, int8_symmetric." in capsys.readouterr().err
     (tmp_path / "sweeps" / "own.json").write_text("{")
     assert cli.main(["speed", "--redraw", str(tmp_path)]) == 2
-    assert "own.json is not a SweepResult" in capsys.readouterr().err
+    assert "own.json is not a valid SweepResult" in capsys.readouterr().err
     write_sweeps(tmp_path, [sweep("own", (8, 4.5, 0.15), (1.3, 0.05))], [])
     assert cli.main(["speed", "--redraw", str(tmp_path)]) == 0
     assert "\nown            1.12x" in capsys.readouterr().out  # though no variants file here knows it
@@ -249,7 +249,7 @@ def test_the_baselines_row_is_its_fullest_run(tmp_path):
 def test_what_the_rows_cannot_say_is_a_remark(tmp_path):
     wanted = write_sweeps(tmp_path, [sweep("own", (8, 4, 0.1), (1, 0.1))], [])
     other = sample_results.provenance("cpu")
-    here = dataclasses.replace(sweep("there", (8, 4, 0.1), (1, 0.1)), provenance=other)
+    here = replace(sweep("there", (8, 4, 0.1), (1, 0.1)), provenance=other)
     wanted |= write_sweeps(tmp_path, [here], [])
     text = speed_summary.summary(speed_report.gather(tmp_path, wanted, "random weights", NUM_IMAGES, (350, 518)))
     assert "No speedup of own, there: there is no bf16 of the same run." in text
@@ -263,6 +263,6 @@ def test_the_picture_is_drawn_also_of_nothing(table, tmp_path):
     with Image.open(tmp_path / "speed_table.png") as picture:
         assert picture.width > 2000
     rows = [row for row in table.rows if row.variant == "absent"]
-    empty = dataclasses.replace(table, rows=rows, baselines=[])
+    empty = replace(table, rows=rows, baselines=[])
     assert "absent: not measured" in speed_report.write_table(empty, tmp_path / "empty")
     assert (tmp_path / "empty" / "speed_table.png").is_file()

@@ -13,7 +13,8 @@ import pytest
 from processes import install_driver
 from workflow_project import Project, described, rules, said
 
-from vggt_quant.results.schema import AccuracyResult, ComparisonReport, QuantizeResult, SpeedResult, Status, read
+from vggt_quant.results.report_schema import ComparisonReport
+from vggt_quant.results.schema import AccuracyResult, QuantizeResult, SpeedResult, Status, read, read_outcome
 
 pytestmark = pytest.mark.workflow
 
@@ -119,7 +120,7 @@ def test_a_failing_run_reports_what_there_is(failed):
     assert sorted(path.name for path in (failed.results / "partial").iterdir()) == sorted(REPORT_FILES)
     report = read(ComparisonReport, failed.results / "partial" / "comparison_report.json")
     assert report.partial
-    rows = {row.variant: row for row in report.methods}
+    rows = {row.variant: row for row in report.variants}
     assert list(rows) == list(VARIANTS)
     assert {variant for variant, row in rows.items() if row.outcome == "failed"} == {*FAILING, *OPTIONAL}
     assert rows["broken"].error.message == "RuntimeError: the scale of layer 7 is lost"
@@ -140,9 +141,9 @@ def test_the_reason_of_an_optional_variant_is_its_result(failed, mended, project
     for variant, reason in (("maybe_broken", "the scale of layer 7 is lost"), ("maybe_killed", "killed by signal 9")):
         assert not stages(variant) & rules(mended), "it was repeated"
         for stage, kind in (("quantize", QuantizeResult), ("accuracy", AccuracyResult), ("speed", SpeedResult)):
-            result = read(kind, results / stage / f"{variant}.json")
+            result = read_outcome(kind, results / stage / f"{variant}.json")
             assert result.outcome == "failed" and reason in result.error.message
-    rows = {row.variant: row for row in read(ComparisonReport, results / "comparison_report.json").methods}
+    rows = {row.variant: row for row in read(ComparisonReport, results / "comparison_report.json").variants}
     assert rows["maybe_killed"].error.exit_code == 137
     assert "maybe_broken failed in quantize" in (results / "comparison_summary.txt").read_text()
 
@@ -154,7 +155,7 @@ def test_the_next_run_repeats_only_what_failed_and_completes_the_report(mended, 
     assert all((results / name).stat().st_size > 0 for name in REPORT_FILES)
     report = read(ComparisonReport, results / "comparison_report.json")
     assert not report.partial
-    assert {row.variant for row in report.methods if row.outcome == "ok"} == {*GOOD, *FAILING}
+    assert {row.variant for row in report.variants if row.outcome == "ok"} == {*GOOD, *FAILING}
 
 
 def test_another_run_does_nothing(mended, project):
@@ -226,10 +227,10 @@ def test_every_scene_is_measured_and_held_against_its_truth(mended, project):
     assert [scene.name for scene in report.images.scenes] == ["court", "tower"]
     assert [scene.name for scene in report.calibration.scenes] == ["hall"]
     assert [scene.scene for scene in report.reference.scenes] == ["court", "tower"]
-    rows = {row.variant: row for row in report.methods}
+    rows = {row.variant: row for row in report.variants}
     for variant in GOOD:
         assert [scene.scene for scene in rows[variant].accuracy.scenes] == ["court", "tower"]
-        assert all(scene.truth.depth_abs_rel > 0 for scene in rows[variant].accuracy.scenes)
+        assert all(scene.truth["depth_abs_rel"] > 0 for scene in rows[variant].accuracy.scenes)
         assert rows[variant].truth["depth_abs_rel"].num_scenes == 2
         assert rows[variant].speed.shape == report.images.scenes[0].shape
     assert rows["int4_group128"].truth["depth_abs_rel"].within_noise is None, "two scenes are too few for a verdict"

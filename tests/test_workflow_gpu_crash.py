@@ -4,7 +4,8 @@ import pytest
 import torch
 from workflow_project import Project, said
 
-from vggt_quant.results.schema import AccuracyResult, ComparisonReport, SpeedResult, read
+from vggt_quant.results.report_schema import ComparisonReport
+from vggt_quant.results.schema import AccuracyResult, SpeedResult, read
 
 pytestmark = [
     pytest.mark.gpu,
@@ -56,7 +57,7 @@ def test_a_kernel_that_ruins_its_context_fails_its_own_variant_and_the_others_ar
         for stage, kind in (("accuracy", AccuracyResult), ("speed", SpeedResult)):
             assert read(kind, results / stage / f"{variant}.json").outcome == "ok"
     report = read(ComparisonReport, results / "partial" / "comparison_report.json")
-    rows = {row.variant: row for row in report.methods}
+    rows = {row.variant: row for row in report.variants}
     assert {name for name, row in rows.items() if row.outcome == "failed"} == {"bad"}
     assert "illegal memory access" in rows["bad"].error.message
     assert rows["int8_w8a8"].speed.provenance.device_name == torch.cuda.get_device_name()

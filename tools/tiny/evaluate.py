@@ -8,7 +8,6 @@ Beside them stand controls that any model could reach: the poses of another room
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 import vggt_quant
 from vggt_quant.data.geometry import pose_to_cameras
 from vggt_quant.evaluation import metrics
-from vggt_quant.evaluation.ground_truth import judge
+from vggt_quant.evaluation.metrics.cameras import pose_accuracy
 from vggt_quant.model.weights.pretrained import resolve, weights_sha256
 from vggt_quant.results.intervals import bootstrap_interval
 
@@ -55,8 +54,7 @@ def predict(model: nn.Module, photos: Tensor) -> list[dict[str, Tensor]]:
 
 def rows(outputs: list[dict[str, Tensor]], truths: list[dict[str, Tensor]]) -> list[dict[str, float | None]]:
     """All ground-truth figures of every room."""
-    judged = [judge(output, truth, unit="metre") for output, truth in zip(outputs, truths, strict=True)]
-    return [dataclasses.asdict(figures) for figures in judged]
+    return [metrics.measure("truth", output, truth) for output, truth in zip(outputs, truths, strict=True)]
 
 
 def summarise(per_scene: list[Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
@@ -74,7 +72,7 @@ def shuffled_pose_auc(outputs: list[dict[str, Tensor]], truths: list[dict[str, T
     """AUC@30 of every room's poses against the next room's truth."""
     poses = [pose_to_cameras(output["pose_enc"][0].double(), (1, 1))[0] for output in outputs]
     shifted = truths[1:] + truths[:1]
-    values = [metrics.pose_accuracy(p, t["extrinsics"])["pose_auc_30"] for p, t in zip(poses, shifted, strict=True)]
+    values = [pose_accuracy(p, t["extrinsics"])["pose_auc_30"] for p, t in zip(poses, shifted, strict=True)]
     return sum(values) / len(values)
 
 

@@ -6,17 +6,18 @@ up, so the first that does not fit ends the sweep, with its reason as a row.
 """
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from msgspec import structs
+from msgspec.structs import replace
 from torch import Tensor
 
 from vggt_quant.benchmark.operations import Work
@@ -28,7 +29,7 @@ from vggt_quant.quantization.checkpoint import check, memory_bytes
 from vggt_quant.results import growth
 from vggt_quant.results.decibels import sqnr_db
 from vggt_quant.results.intervals import median_interval
-from vggt_quant.results.schema import ImagesResult, QuantizeResult, ReferenceResult
+from vggt_quant.results.schema import ImagesResult, Packed, ReferenceResult
 from vggt_quant.results.speed_schema import OutputSqnr, SizeResult, SweepResult
 from vggt_quant.runtime import gpus, machine, memory
 from vggt_quant.runtime.jobs import describe_error
@@ -49,12 +50,12 @@ log = logging.getLogger(__name__)
 def repeats_for(device: str, count: int | None) -> Repeats:
     """How often a size is run on a kind of device; with a `count`, exactly so often."""
     usual = CUDA_REPEATS if device == "cuda" else CPU_REPEATS
-    return replace(usual, at_least=count, at_most=count) if count else usual
+    return dataclasses.replace(usual, at_least=count, at_most=count) if count else usual
 
 
 def measure_sweep(
     images: ImagesResult,
-    packed: QuantizeResult,
+    packed: Packed,
     device: str,
     run: RunSettings = DEFAULT,
     *,
@@ -95,8 +96,6 @@ def measure_sweep(
     memories = [gib for gib in fill_memory_gib if gib * growth.GIB < device_memory]
     return SweepResult(
         variant=packed.variant,
-        outcome="ok",
-        error=None,
         run=structs.asdict(run),
         image_size=list(photos_N3HW.shape[-2:]),
         compute_dtype=engine.compute_dtype,
@@ -114,7 +113,7 @@ def measure_sweep(
     )
 
 
-def _load(packed: QuantizeResult, place: str, run: RunSettings) -> tuple[Engine, float, int]:
+def _load(packed: Packed, place: str, run: RunSettings) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
     check(packed.checkpoint)  # what is timed is loading, not looking for damage
     _forget_peak(place)

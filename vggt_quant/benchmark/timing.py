@@ -17,7 +17,7 @@ from msgspec import structs
 
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.quantization.checkpoint import check, memory_bytes
-from vggt_quant.results.schema import ImagesResult, QuantizeResult, SpeedResult
+from vggt_quant.results.schema import ImagesResult, Packed, SpeedResult
 from vggt_quant.runtime import machine, memory
 from vggt_quant.runtime.progress import track
 from vggt_quant.runtime.provenance import provenance
@@ -45,7 +45,7 @@ QUIET_SHARE = 0.1
 """Others may use this share of the processors before a row says so."""
 
 
-def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run: RunSettings = DEFAULT) -> SpeedResult:
+def measure_speed(images: ImagesResult, packed: Packed, device: str, run: RunSettings = DEFAULT) -> SpeedResult:
     """Load the packed model, warm it up, and time its forward pass on the photos of the first scene.
 
     Raises:
@@ -65,12 +65,10 @@ def measure_speed(images: ImagesResult, packed: QuantizeResult, device: str, run
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
     return SpeedResult(
         variant=packed.variant,
-        outcome="ok",
-        error=None,
         run=structs.asdict(run),
         shape=list(images_N3HW.shape),
         compute_dtype=engine.compute_dtype,
-        kernels=engine.kernels,
+        kernels=dict(engine.kernels),
         warmup_runs=repeats.warmup,
         latencies_ms=latencies_ms,
         latency_ms_median=statistics.median(latencies_ms),

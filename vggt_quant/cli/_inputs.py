@@ -15,7 +15,18 @@ from vggt_quant.cli._packed import refuse_packed
 from vggt_quant.data import prepare
 from vggt_quant.model import VGGTConfig
 from vggt_quant.quantization import checkpoint
-from vggt_quant.results.schema import Error, ImagesResult, ModelResult, QuantizeResult, ReferenceResult, read
+from vggt_quant.results.schema import (
+    Error,
+    Failed,
+    ImagesResult,
+    ModelResult,
+    PackedFile,
+    QuantizeResult,
+    ReferenceResult,
+    Unsupported,
+    read,
+    read_outcome,
+)
 from vggt_quant.variants import DEFAULT, RunSettings, find_variant
 
 log = logging.getLogger(__name__)
@@ -53,25 +64,18 @@ def cache(args: Namespace) -> Iterator[Path]:
         yield Path(folder)
 
 
-def packed(path: Path) -> QuantizeResult:
-    """What is known of a packed checkpoint, by the result of its step or by itself.
+def packed(path: Path) -> QuantizeResult | PackedFile | Unsupported | Failed:
+    """A packed checkpoint, by the result of its step or by itself; or why there is none.
 
     A checkpoint that `vggt_quant.save` wrote is called by its file's name.
     """
     if path.suffix == ".json":
-        made = read(QuantizeResult, path)
-        if made.checkpoint:
+        made = read_outcome(QuantizeResult, path)
+        if isinstance(made, QuantizeResult):
             _expect_cached(made.checkpoint, path)
         return made
     variant = checkpoint.read_manifest(path).get("variant") or {}
-    return QuantizeResult(
-        variant=variant.get("name", path.stem),
-        outcome="ok",
-        error=None,
-        spec={key: value for key, value in variant.items() if key != "name"},
-        checkpoint=str(path.absolute()),
-        checkpoint_bytes=path.stat().st_size,
-    )
+    return PackedFile(variant=variant.get("name", path.stem), checkpoint=str(path.absolute()))
 
 
 def config_of(path: str) -> dict[str, Any]:
@@ -125,6 +129,7 @@ def _expect_cached(file: str, result: Path) -> None:
         raise ValueError(f"The cached file {file} is gone; delete {result} and run again to make it anew.")
 
 
-def unsupported(stage: str, reason: Exception) -> Error:
-    """The reason of a result "not supported here"."""
-    return Error(stage=stage, kind="unsupported", message=str(reason), traceback=None, exit_code=0)
+def unsupported(variant: str, stage: str, reason: Exception) -> Unsupported:
+    """The result "not supported here"."""
+    error = Error(stage=stage, kind="unsupported", message=str(reason), traceback=None, exit_code=0)
+    return Unsupported(variant=variant, error=error)

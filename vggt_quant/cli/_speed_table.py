@@ -10,12 +10,14 @@ import re
 import signal
 import sys
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from vggt_quant.quantization.catalog import load_variants
 from vggt_quant.report import speed_folder, speed_report
-from vggt_quant.results.schema import Error, ModelResult, QuantizeResult, read, write
+from vggt_quant.results.schema import Error, Failed, ModelResult, QuantizeResult, Unsupported, read, read_outcome, write
 from vggt_quant.results.speed_schema import SweepResult
 from vggt_quant.runtime import cache_keys, jobs, locks, machine, provenance
 from vggt_quant.runtime.fingerprint import digest
@@ -80,7 +82,9 @@ def _measure_and_draw(plan: Plan) -> int:
     code = _measure_missing(plan, wanted)
     table = speed_report.gather(plan.folder, wanted, speed_report.label_of(model), plan.num_images, plan.image_size)
     print(speed_report.write_table(table, plan.folder))
-    failed = [row for row in table.rows if row.outcome == "failed" and not plan.variants[row.variant].optional]
+    failed = [
+        row for row in table.rows if row.outcome in ("failed", "missing") and not plan.variants[row.variant].optional
+    ]
     return code if code in STOPPED else int(bool(failed))
 
 
@@ -204,20 +208,20 @@ def _make_reference(plan: Plan) -> int:
     return _job(plan, "reference", [*words, "--cache", str(plan.cache), "--result", str(out)])[0]
 
 
-def _measure(plan: Plan, variant: Variant) -> tuple[int, SweepResult]:
+def _measure(plan: Plan, variant: Variant) -> tuple[int, SweepResult | Unsupported | Failed]:
     """Pack and time one variant; the reason in its place where that fails."""
     packed, out = (plan.folder / kind / f"{variant.name}.json" for kind in ("quantize", "inputs/timed"))
     which = ["--variant", variant.name, *(["--variants-file", str(plan.variants_file)] if plan.variants_file else [])]
     model = ["--model", str(plan.folder / "inputs" / "model.json"), "--cache", str(plan.cache)]
     code, error = _job(plan, "quantize", [*model, *which, "--result", str(packed)], variant)
-    if error is None and (made := read(QuantizeResult, packed)).outcome != "ok":
-        return 0, SweepResult(variant=variant.name, outcome=made.outcome, error=made.error)
+    if error is None and not isinstance(made := read_outcome(QuantizeResult, packed), QuantizeResult):
+        return 0, made
     if error is None:
         words = ["--packed", str(packed), *which, *_speed_words(plan, variant), "--result", str(out)]
         code, error = _job(plan, "speed", words, variant)
     if error is None:
-        return code, read(SweepResult, out)
-    return code, SweepResult(variant=variant.name, outcome="failed", error=error)
+        return code, read_outcome(SweepResult, out)
+    return code, Failed(variant=variant.name, error=error)
 
 
 def _speed_words(plan: Plan, variant: Variant) -> list[str]:

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from vggt_quant.cli import flags
-from vggt_quant.results.schema import AccuracyResult, Error
+from vggt_quant.results.schema import AccuracyResult, Failed, Unsupported
 from vggt_quant.runtime import machine, memory
 
 HELP = "measure how far a packed checkpoint is from fp32 on the same photos"
@@ -24,7 +24,7 @@ def add_flags(command: ArgumentParser) -> None:
     flags.step(command)
 
 
-def run(args: Namespace) -> AccuracyResult:
+def run(args: Namespace) -> AccuracyResult | Unsupported | Failed:
     """Run the checkpoint on every scene; "unsupported" with its reason where this machine cannot."""
     from vggt_quant.cli import _inputs
     from vggt_quant.evaluation.accuracy import measure_accuracy
@@ -33,19 +33,13 @@ def run(args: Namespace) -> AccuracyResult:
 
     with memory.memory_limit(args.memory_limit_mb):
         device, packed = machine.resolve_device(args.device), _inputs.packed(args.packed)
+        if isinstance(packed, Unsupported | Failed):
+            return packed
         model = _inputs.model(args.model)
-        if packed.outcome != "ok":
-            return AccuracyResult(variant=packed.variant, label=model.label, outcome=packed.outcome, error=packed.error)
         made = _inputs.reference(args.reference) if args.reference else None
         try:
             with _inputs.photos(args, model.config) as photos, _inputs.cache(args) as cache:
                 fp32 = made or make_reference(model, photos, cache, device)
                 return measure_accuracy(model, photos, fp32, packed, device, _inputs.run_settings(args))
         except UnsupportedError as reason:
-            error = _inputs.unsupported("accuracy", reason)
-            return AccuracyResult(variant=packed.variant, label=model.label, outcome="unsupported", error=error)
-
-
-def failed(args: Namespace, error: Error) -> AccuracyResult:
-    """The result of a variant that could not be compared and may fail."""
-    return AccuracyResult(variant=args.variant, outcome="failed", error=error, label="")
+            return _inputs.unsupported(packed.variant, "accuracy", reason)

@@ -6,7 +6,6 @@ A command is a file of this folder, named as the command, with
     add_flags(parser) its flags
     run(args)         the work: returns an exit code (None is 0) or, if it is a step, its result
     FOR_WORKFLOW      optional: True for a command that the workflow calls and people seldom do
-    failed(args, error) optional: the result of a step in place of an optional variant that failed
 
 Files that start with `_` are parts of commands; flags.py has the flags that several commands share. The parent of a
 supervised job, the help text and the keys must start in a blink, and a GPU must be chosen before torch is imported: so
@@ -14,19 +13,17 @@ a command imports what does the work inside `run`.
 """
 
 import argparse
-import dataclasses
 import importlib
-import json
 import logging
 import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from vggt_quant.cli._parser import Parser, Version, overview
 from vggt_quant.results import schema
+from vggt_quant.results.record import Record
 from vggt_quant.runtime import jobs, machine, memory
 from vggt_quant.variants import find_variant
 
@@ -78,11 +75,11 @@ def _work(args: Namespace) -> None:
     _write(args.module.run(args), args)
 
 
-def _write(result: Any, args: Namespace) -> None:
+def _write(result: Record, args: Namespace) -> None:
     if args.result:
         schema.write(result, args.result)
     elif not getattr(args, "output", None):  # else what was asked for is there, and a line has said so
-        print(json.dumps(dataclasses.asdict(result), indent=1))
+        print(schema.as_text(result), end="")
 
 
 def _supervise(args: Namespace, words: list[str]) -> int:
@@ -92,7 +89,7 @@ def _supervise(args: Namespace, words: list[str]) -> int:
         args.command, variant, args.status, words, needs_gpu=_needs_gpu(args), limit_mb=args.memory_limit_mb
     )
     if error and variant and find_variant(variant, args.variants_file).optional:
-        _write(args.module.failed(args, error), args)
+        _write(schema.Failed(variant=variant, error=error), args)
         return 0
     return code
 

@@ -1,14 +1,15 @@
 """`vggt-quant quantize`: the packed checkpoint of a variant."""
 
-import dataclasses
 import logging
 import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from vggt_quant.cli import flags
 from vggt_quant.results.files import whole
-from vggt_quant.results.schema import Error, QuantizeResult
+from vggt_quant.results.schema import QuantizeResult
 from vggt_quant.runtime import machine, memory
 from vggt_quant.variants import find_variant
 
@@ -48,19 +49,14 @@ def run(args: Namespace) -> QuantizeResult:
         else:
             result = write_checkpoint(model, variant, args.output, device)
     verb = "found" if result.cached else "made"
-    log.info("%s %s (%.1f MB)", verb, result.checkpoint, (result.checkpoint_bytes or 0) / 1e6)
+    log.info("%s %s (%.1f MB)", verb, result.checkpoint, result.checkpoint_bytes / 1e6)
     return result
 
 
 def _copied(result: QuantizeResult, output: Path | None) -> QuantizeResult:
     """The checkpoint of the cache, also under a name of the user's."""
-    if output is None or result.checkpoint is None:
+    if output is None:
         return result
     with whole(output) as file:
         shutil.copyfile(result.checkpoint, file)
-    return dataclasses.replace(result, checkpoint=str(output.absolute()))
-
-
-def failed(args: Namespace, error: Error) -> QuantizeResult:
-    """The result of a variant that could not be quantized and may fail."""
-    return QuantizeResult(variant=args.variant, outcome="failed", error=error, spec={})
+    return replace(result, checkpoint=str(output.absolute()))

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from vggt_quant.cli import flags
-from vggt_quant.results.schema import Error, QuantizeResult, ReferenceResult, SpeedResult, read
+from vggt_quant.results.schema import Failed, Packed, ReferenceResult, SpeedResult, Unsupported, read
 from vggt_quant.results.speed_schema import SweepResult
 from vggt_quant.runtime import machine, memory
 
@@ -66,7 +66,7 @@ def _add_table_flags(command: ArgumentParser) -> None:
     flags.cache(table, "the folder cache in --output")
 
 
-def run(args: Namespace) -> SpeedResult | SweepResult | int:
+def run(args: Namespace) -> SpeedResult | SweepResult | Unsupported | Failed | int:
     """Time one checkpoint and return its result, or measure or draw a table and return an exit code."""
     check(args)
     if not args.packed:
@@ -76,19 +76,13 @@ def run(args: Namespace) -> SpeedResult | SweepResult | int:
     from vggt_quant.cli import _inputs
     from vggt_quant.inference.engine import UnsupportedError
 
-    kind = SweepResult if args.num_images else SpeedResult
     packed = _inputs.packed(args.packed)
-    if packed.outcome != "ok":
-        return kind(variant=packed.variant, outcome=packed.outcome, error=packed.error)
+    if isinstance(packed, Unsupported | Failed):
+        return packed
     try:
         return _measure(args, packed)
     except UnsupportedError as reason:
-        return kind(variant=packed.variant, outcome="unsupported", error=_inputs.unsupported("speed", reason))
-
-
-def failed(args: Namespace, error: Error) -> SpeedResult:
-    """The result of a variant that could not be timed and may fail."""
-    return SpeedResult(variant=args.variant, outcome="failed", error=error)
+        return _inputs.unsupported(packed.variant, "speed", reason)
 
 
 def check(args: Namespace) -> None:
@@ -112,7 +106,7 @@ def _flags(names: set[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
 
 
-def _measure(args: Namespace, packed: QuantizeResult) -> SpeedResult | SweepResult:
+def _measure(args: Namespace, packed: Packed) -> SpeedResult | SweepResult:
     from vggt_quant.benchmark import sweep, timing
     from vggt_quant.cli import _inputs
 

@@ -1,16 +1,18 @@
 """How far a variant is from fp32, and from the truth where that is known: checkpoint + scenes -> AccuracyResult."""
 
-import dataclasses
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from msgspec import structs
+from torch import Tensor
 
 from vggt_quant.evaluation import metrics
-from vggt_quant.evaluation.ground_truth import judge
 from vggt_quant.evaluation.reference import describe, load_outputs
+from vggt_quant.evaluation.tensor_errors import output_errors
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
-from vggt_quant.results.scene_schema import SceneAccuracy, SceneImages, SceneReference, TensorError
-from vggt_quant.results.schema import AccuracyResult, ImagesResult, ModelResult, QuantizeResult, ReferenceResult
+from vggt_quant.results.scene_schema import SceneAccuracy, SceneImages, SceneReference
+from vggt_quant.results.schema import AccuracyResult, ImagesResult, ModelResult, Packed, ReferenceResult
 from vggt_quant.runtime.progress import track
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import read_tensors
@@ -23,7 +25,7 @@ def measure_accuracy(
     model: ModelResult,
     images: ImagesResult,
     reference: ReferenceResult,
-    packed: QuantizeResult,
+    packed: Packed,
     device: str,
     run: RunSettings = DEFAULT,
 ) -> AccuracyResult:
@@ -40,10 +42,9 @@ def measure_accuracy(
     scenes = [_measure_scene(engine, scene, fp32) for scene, fp32 in track(pairs, f"accuracy of {packed.variant}")]
     return AccuracyResult(
         variant=packed.variant,
-        outcome="ok",
-        error=None,
         label=model.label,
         run=structs.asdict(run),
+        metrics=metrics.described(),
         scenes=scenes,
         note=moved_note(place, device),
         provenance=provenance(place),
@@ -57,21 +58,29 @@ def _measure_scene(engine: Engine, scene: SceneImages, fp32: SceneReference) -> 
     for name, value in outputs.items():
         info = describe(value)
         log.info("%s, %s: %s %s %s", scene.name, name, info.type, info.shape or "", info.dtype or "")
-    result = compare(scene.name, load_outputs(fp32.path), outputs, num_images=scene.shape[0])
-    return dataclasses.replace(result, truth=judge(outputs, tensors, unit=scene.unit)) if scene.truth else result
+    truth = tensors if scene.truth else None
+    return compare(
+        scene.name, load_outputs(fp32.path), outputs, num_images=scene.shape[0], truth=truth, unit=scene.unit
+    )
 
 
-def compare(scene: str, reference: dict, outputs: dict, *, num_images: int) -> SceneAccuracy:
-    """Every deviation of one scene; a model without a camera or depth head has no figures there."""
-    errors, notes = metrics.output_errors(reference, outputs)
-    shared = set(reference) & set(outputs)
-    camera = metrics.camera_errors(reference["pose_enc"], outputs["pose_enc"]) if "pose_enc" in shared else {}
-    depth = metrics.depth_errors(reference["depth"], outputs["depth"]) if "depth" in shared else {}
+def compare(
+    scene: str,
+    reference: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    *,
+    num_images: int,
+    truth: Mapping[str, Tensor] | None = None,
+    unit: str | None = None,
+) -> SceneAccuracy:
+    """Every figure of one scene; a model without a camera or depth head has no figures there."""
+    errors, notes = output_errors(reference, outputs)
     return SceneAccuracy(
         scene=scene,
         num_images=num_images,
-        outputs={name: TensorError(**error) for name, error in errors.items()},
+        outputs=errors,
         notes=notes,
-        **camera,
-        **depth,
+        deviation=metrics.measure("deviation", outputs, reference),
+        truth=metrics.measure("truth", outputs, truth) if truth else None,
+        truth_unit=unit,
     )

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -72,17 +73,18 @@ def load_outputs(path: Path | str) -> dict[str, Tensor | list[Tensor]]:
     Raises:
         TensorFileError: Missing or damaged.
     """
-    outputs: dict[str, Tensor | list[Tensor]] = {}
+    tensors: dict[str, Tensor] = {}
+    lists: dict[str, list[Tensor]] = {}
     for name, tensor in sorted(read_tensors(path).items()):
         base, _, index = name.partition("#")
         if index:
-            outputs.setdefault(base, []).append(tensor)
+            lists.setdefault(base, []).append(tensor)
         else:
-            outputs[name] = tensor
-    return outputs
+            tensors[name] = tensor
+    return {**tensors, **lists}
 
 
-def _store(outputs: dict, path: Path, scene: str) -> None:
+def _store(outputs: Mapping[str, Tensor | list[Tensor]], path: Path, scene: str) -> None:
     """Write the outputs whole or not at all; entry i of a list is stored as `name#i`."""
     tensors: dict[str, Tensor] = {}
     for name, value in outputs.items():

@@ -1,19 +1,20 @@
 """The quantize stage: model + variant -> a packed checkpoint in the cache, and what it weighs."""
 
-import dataclasses
 import logging
 import statistics
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import checkpoint, methods, quantize
 from vggt_quant.quantization.formats.base import packed_layers
-from vggt_quant.results.schema import KeptLayer, ModelResult, QuantizeResult, finite
-from vggt_quant.results.typed_json import build
+from vggt_quant.results.record import finite
+from vggt_quant.results.schema import KeptLayer, ModelResult, PackedModel, QuantizeResult
+from vggt_quant.results.validation import build
 from vggt_quant.runtime import cache_keys, memory
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import tensor_bytes
@@ -46,11 +47,11 @@ def write_checkpoint(model: ModelResult, variant: Variant, path: Path, device: s
     return _describe_file(_make(model, variant, path, device), variant, key, path, cached=False)
 
 
-def _describe_file(made: QuantizeResult, variant: Variant, key: str, path: Path, *, cached: bool) -> QuantizeResult:
+def _describe_file(made: PackedModel, variant: Variant, key: str, path: Path, *, cached: bool) -> QuantizeResult:
     packed = set(checkpoint.read_manifest(path)["layers"])
     on_disk = sum(size for name, size in tensor_bytes(path).items() if _is_weight_of(name, packed))
-    return dataclasses.replace(
-        made,
+    return QuantizeResult(
+        **msgspec.structs.asdict(made),
         variant=variant.name,
         key=key,
         checkpoint=str(path.absolute()),
@@ -65,19 +66,22 @@ def _place(path: Path, key: str) -> Path:
     return next(iter(sorted(path.parent.glob(f"*-{key}{path.suffix}"))), path)
 
 
-def _find(path: Path) -> QuantizeResult | None:
+def _find(path: Path) -> PackedModel | None:
     """What a checkpoint in the cache says of itself; None if there is none, or not a sound one."""
     if not path.is_file():
         return None
     try:
         checkpoint.check(path)
-        return build(QuantizeResult, checkpoint.read_manifest(path)["result"])
+        stored = checkpoint.read_manifest(path)["result"]
+        # Other versions of this package may have stored more.
+        known = {name: stored[name] for name in PackedModel.__struct_fields__ if name in stored}
+        return build(PackedModel, known, f"{path}: result")
     except (KeyError, TypeError, ValueError) as error:
         log.warning("Making %s again, which cannot be used: %s", path, error)
         return None
 
 
-def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> QuantizeResult:
+def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> PackedModel:
     supported = methods.config_of(variant).devices
     place = device if device in supported else supported[0]
     vggt = load_pretrained(resolve(model.name), device=place)
@@ -86,20 +90,17 @@ def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> Quan
     about = {
         "model": {"name": model.name, "label": model.label, "weights_sha256": model.weights_sha256},
         "variant": {"name": variant.name, **variant.spec()},
-        "result": dataclasses.asdict(result),
+        "result": msgspec.to_builtins(result),
     }
     checkpoint.save(vggt, path, about=about)
     return result
 
 
-def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, place: str) -> QuantizeResult:
+def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, place: str) -> PackedModel:
     layers = packed_layers(vggt)
     quantized = sum(layer.num_weights for layer in layers.values())
     kept = done.selection.kept if layers else {}  # a variant that quantizes nothing keeps nothing back either
-    return QuantizeResult(
-        variant=done.variant.name,
-        outcome="ok",
-        error=None,
+    return PackedModel(
         spec=done.variant.spec(),
         weights_bytes=checkpoint.memory_bytes(vggt),
         num_parameters=model.num_parameters,

@@ -1,4 +1,4 @@
-"""What a panel is made of: bars, dots, whiskers and slots, one place a variant.
+"""What a panel is made of: bars, dots, whiskers and slots, a line for each variant.
 
 A variant without a number keeps its place as a hatched slot that says why. The colours are from Okabe and Ito's set and
 differ in lightness too, and nothing is told by colour alone.
@@ -6,20 +6,23 @@ differ in lightness too, and nothing is told by colour alone.
 
 from matplotlib.axes import Axes
 
-from vggt_quant.report.rows import REFERENCE_VARIANT, is_as_fp32
-from vggt_quant.results.schema import Estimate, MethodRow
+from vggt_quant.report.rows import REFERENCE_VARIANT, is_as_fp32, printed
+from vggt_quant.results.metric import Metric
+from vggt_quant.results.report_schema import Estimate, VariantRow
 
 BAR = "#0072B2"
 REFERENCE_BAR = "#8C8C8C"
 OTHER_DEVICE_BAR = "#E69F00"
 SLOT_EDGE = "#B5B5B5"
 INK = "#222222"
-SECOND_SERIES = "#D55E00"
+LOOKS = ((BAR, "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+"""Colour and mark of the series of a panel."""
+Look = tuple[str, str]
 
 
 def bars(
     axes: Axes,
-    rows: list[MethodRow],
+    rows: list[VariantRow],
     values: list[float | None],
     texts: list[str],
     *,
@@ -54,7 +57,7 @@ def bars(
             value_label(axes, place, max(length, end) / limit, text)
 
 
-def dots(axes: Axes, rows: list[MethodRow], values: list[float | None], texts: list[str]) -> None:
+def dots(axes: Axes, rows: list[VariantRow], values: list[float | None], texts: list[str]) -> None:
     """A dot on a stem per row, on a logarithmic axis; zeros are text only."""
     positive = [value for value in values if value]
     low, high = min(positive) / 3, max(positive)
@@ -77,33 +80,34 @@ def whisker(axes: Axes, place: float, value: float, low: float, high: float) -> 
     axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=INK, capsize=3, linewidth=1.2)
 
 
-def series(
-    axes: Axes, rows: list[MethodRow], estimates: list[Estimate | None], *, color: str, marker: str, shift: float
-) -> None:
-    """A dot with its interval and its mean per row, in per cent on an axis from 0 to 100.
+def series(axes: Axes, rows: list[VariantRow], name: str, metric: Metric, *, look: Look, shift: float) -> None:
+    """A dot with its interval and its mean per row.
 
     Args:
-        axes: The panel.
+        axes: The panel, whose limits are set.
         rows: One place each, from the top.
-        estimates: Shares from 0 to 1; None leaves the slot to `empty_slot`.
-        color: Of the dots.
-        marker: Their shape, so that two series can be told apart without colours.
+        name: Of the metric; a row without an estimate of it is left to `empty_slot`.
+        metric: How its figures are printed.
+        look: Colour and shape of the dots, so that two series can be told apart without colours.
         shift: How far below the middle of its place a dot stands.
     """
-    for place, (row, estimate) in enumerate(zip(rows, estimates, strict=True)):
+    color, marker = look
+    for place, row in enumerate(rows):
+        estimate = row.truth.get(name)
         if estimate is None:
             continue
-        value, end = 100 * estimate.mean, 100 * (estimate.high or estimate.mean)
+        value, end = metric.scale * estimate.mean, metric.scale * (estimate.high or estimate.mean)
         if estimate.low is not None:
-            whisker(axes, place + shift, value, 100 * estimate.low, end)
+            whisker(axes, place + shift, value, metric.scale * estimate.low, end)
         is_reference = row.variant == REFERENCE_VARIANT
         axes.plot([value], [place + shift], marker=marker, markersize=7, color=REFERENCE_BAR if is_reference else color)
-        value_label(axes, place + shift, end / axes.get_xlim()[1], f"{value:.1f}{noise_mark(estimate)}")
+        text = f"{printed(estimate.mean, metric)}{noise_mark(estimate, metric)}"
+        value_label(axes, place + shift, end / axes.get_xlim()[1], text)
 
 
-def noise_mark(estimate: Estimate) -> str:
-    """Behind a figure that is no different from fp32's within the noise: intervals overlap where differences do not."""
-    return " ~" if is_as_fp32(estimate) else ""
+def noise_mark(estimate: Estimate, metric: Metric) -> str:
+    """Marks a figure that does not differ significantly from fp32's: intervals overlap where differences do not."""
+    return " ~" if is_as_fp32(estimate, metric) else ""
 
 
 def value_label(axes: Axes, place: float, x: float, text: str) -> None:
@@ -121,7 +125,7 @@ def value_label(axes: Axes, place: float, x: float, text: str) -> None:
     )
 
 
-def empty_slot(axes: Axes, place: int, row: MethodRow) -> None:
+def empty_slot(axes: Axes, place: int, row: VariantRow) -> None:
     """A hatched bar over the whole width that says why there is no number."""
     transform = axes.get_yaxis_transform()
     axes.barh(
@@ -147,7 +151,7 @@ def centred_text(axes: Axes, place: int, text: str, style: str = "normal") -> No
     )
 
 
-def finish(axes: Axes, rows: list[MethodRow], title: str, label: str) -> None:
+def finish(axes: Axes, rows: list[VariantRow], title: str, label: str) -> None:
     """Title, axes and names; the last thing that is done to a panel."""
     axes.set_title(title, fontsize=12, fontweight="bold", loc="left", color=INK)
     axes.set_xlabel(label, fontsize=9.5, color=INK)

@@ -4,49 +4,60 @@ Result files say what was measured, status files say what failed; a variant with
 step that did not run. So a report exists after any run, and no variant is ever dropped from it. Imports no torch.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from vggt_quant.report.comparison_table import summary
 from vggt_quant.report.estimates import with_estimates
 from vggt_quant.report.figures import comparison_plots
 from vggt_quant.report.recommendation import recommendation
-from vggt_quant.report.rows import BF16_VARIANT, REFERENCE_VARIANT, checkpoint_bytes, find_variant, speedup
+from vggt_quant.report.rows import (
+    BF16_VARIANT,
+    REFERENCE_VARIANT,
+    checkpoint_bytes,
+    find_variant,
+    judged,
+    speedup,
+    timed,
+)
 from vggt_quant.results.files import write_text
+from vggt_quant.results.metric import Metrics
+from vggt_quant.results.record import Record
+from vggt_quant.results.report_schema import ComparisonReport, VariantRow
 from vggt_quant.results.schema import (
     AccuracyResult,
-    ComparisonReport,
     Error,
+    Failed,
     ImagesResult,
-    MethodRow,
     ModelResult,
     Outcome,
     QuantizeResult,
     ReferenceResult,
     SpeedResult,
     Status,
+    Unsupported,
     read,
+    read_outcome,
     write,
 )
-from vggt_quant.results.typed_json import json_schema
+from vggt_quant.runtime.provenance import now
 
-SHARED_STAGES = {
+SHARED_STAGES: dict[str, type[Record]] = {
     "model": ModelResult,
     "images": ImagesResult,
     "calibration": ImagesResult,
     "reference": ReferenceResult,
 }
-VARIANT_STAGES = {"quantize": QuantizeResult, "accuracy": AccuracyResult, "speed": SpeedResult}
+VARIANT_STAGES: dict[str, type[Record]] = {"quantize": QuantizeResult, "accuracy": AccuracyResult, "speed": SpeedResult}
 Statuses = dict[tuple[str, str | None], Status]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Found:
-    """What one step of one variant left behind."""
+    """What one step left, of all variants or of one."""
 
     outcome: Outcome
     result: Any = None
@@ -81,7 +92,8 @@ def collect(
     }
     errors += [found.error for found in shared.values() if found.error]
     rows = _with_ratios([_collect_row(results_dir, variant, statuses) for variant in variants])
-    rows = with_estimates(rows)
+    metrics, rows = _described_once(rows)
+    rows = with_estimates(rows, metrics)
     model = shared["model"].result
     return ComparisonReport(
         partial=partial,
@@ -89,10 +101,11 @@ def collect(
         images=shared["images"].result,
         calibration=shared["calibration"].result if calibration else None,
         reference=shared["reference"].result,
-        methods=rows,
-        recommendation=recommendation(rows, random_weights=bool(model and model.random_weights)),
+        metrics=metrics,
+        variants=rows,
+        recommendation=recommendation(rows, metrics, random_weights=bool(model and model.random_weights)),
         errors=errors,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
     )
 
 
@@ -116,11 +129,6 @@ def write_report(
     return report
 
 
-def write_schema(path: Path | str) -> None:
-    """Export the JSON Schema of comparison_report.json."""
-    write_text(json.dumps(json_schema(ComparisonReport), indent=1) + "\n", path)
-
-
 def _read_statuses(logs_dir: Path) -> tuple[Statuses, list[Error]]:
     """The latest status of each step, and the errors of steps that belong to no variant and leave no result."""
     statuses: Statuses = {}
@@ -139,7 +147,7 @@ def _read_statuses(logs_dir: Path) -> tuple[Statuses, list[Error]]:
     return statuses, errors + [_error_of(status.stage, status.error) for status in others]
 
 
-def _read_stage(cls: type, path: Path, stage: str, status: Status | None) -> _Found:
+def _read_stage(cls: type[Record], path: Path, stage: str, status: Status | None) -> _Found:
     """A result file, unless the step failed after it was written."""
     if not path.exists():
         if status and status.outcome != "ok":
@@ -147,14 +155,14 @@ def _read_stage(cls: type, path: Path, stage: str, status: Status | None) -> _Fo
         message = f"{stage} did not run: {'/'.join(path.parts[-2:])} is missing; run the workflow again."
         return _Found(outcome="failed", error=_input_error(stage, message), is_missing=True)
     try:
-        result = read(cls, path)
+        result = read_outcome(cls, path) if stage in VARIANT_STAGES else read(cls, path)
     except ValueError as error:
         return _Found(outcome="failed", error=_input_error(stage, str(error)))
     if status and status.outcome == "failed" and not _is_later(result, status):
         return _Found(outcome="failed", error=_error_of(stage, status.error))
-    outcome = getattr(result, "outcome", "ok")
-    error = None if outcome == "ok" else _error_of(stage, result.error)
-    return _Found(outcome=outcome, result=result, error=error)
+    if isinstance(result, Unsupported | Failed):
+        return _Found(outcome=result.outcome, result=result, error=result.error)
+    return _Found(outcome="ok", result=result)
 
 
 def _is_later(result: Any, status: Status) -> bool:
@@ -163,7 +171,7 @@ def _is_later(result: Any, status: Status) -> bool:
     return provenance is not None and provenance.created > status.created
 
 
-def _collect_row(results_dir: Path, variant: str, statuses: Statuses) -> MethodRow:
+def _collect_row(results_dir: Path, variant: str, statuses: Statuses) -> VariantRow:
     found = {
         stage: _read_stage(cls, results_dir / stage / f"{variant}.json", stage, statuses.get((stage, variant)))
         for stage, cls in VARIANT_STAGES.items()
@@ -173,7 +181,7 @@ def _collect_row(results_dir: Path, variant: str, statuses: Statuses) -> MethodR
         # What an earlier checkpoint of this variant gave is no figure of the one that was asked for.
         found = {stage: item for stage, item in found.items() if stage == "quantize"}
     results = {stage: item.result for stage, item in found.items()}
-    return MethodRow(variant=variant, outcome=outcome, error=error, **results)
+    return VariantRow(variant=variant, outcome=outcome, error=error, **results)
 
 
 def _row_outcome(found: list[_Found]) -> tuple[Outcome, Error | None]:
@@ -188,18 +196,30 @@ def _row_outcome(found: list[_Found]) -> tuple[Outcome, Error | None]:
     return "ok", None
 
 
-def _with_ratios(rows: list[MethodRow]) -> list[MethodRow]:
+def _with_ratios(rows: list[VariantRow]) -> list[VariantRow]:
     """Fill in the ratios to fp32 and bf16."""
     fp32, bf16 = find_variant(rows, REFERENCE_VARIANT), find_variant(rows, BF16_VARIANT)
     fp32_bytes = checkpoint_bytes(fp32) if fp32 else None
     return [
-        dataclasses.replace(
+        replace(
             row,
             compression_vs_fp32=_ratio(fp32_bytes, checkpoint_bytes(row)),
-            speedup_vs_fp32=speedup(fp32.speed if fp32 else None, row.speed),
-            speedup_vs_bf16=speedup(bf16.speed if bf16 else None, row.speed),
+            speedup_vs_fp32=speedup(timed(fp32) if fp32 else None, timed(row)),
+            speedup_vs_bf16=speedup(timed(bf16) if bf16 else None, timed(row)),
         )
         for row in rows
+    ]
+
+
+def _described_once(rows: list[VariantRow]) -> tuple[Metrics, list[VariantRow]]:
+    """What the metrics of all variants are, and the rows without it."""
+    metrics: Metrics = {"deviation": {}, "truth": {}}
+    for row in rows:
+        accuracy = judged(row)
+        for group, described in ((accuracy.metrics or {}) if accuracy else {}).items():
+            metrics[group] |= described
+    return metrics, [
+        replace(row, accuracy=replace(accuracy, metrics=None)) if (accuracy := judged(row)) else row for row in rows
     ]
 
 

@@ -9,23 +9,29 @@ from collections.abc import Callable
 
 from vggt_quant.report.rows import (
     checkpoint_bytes,
-    depth_abs_rel,
+    deviation,
     format_bytes,
     format_number,
     is_identical,
     is_on_other_device,
     is_random,
-    latency_ms,
+    judged,
     main_device,
     one_line,
-    rotation_error_deg,
+    quantized,
     speed_device,
-    speed_kind,
+    timed,
     worst_sqnr_db,
 )
 from vggt_quant.report.text_table import WIDTH, lay_out
 from vggt_quant.report.truth_table import truth_section
-from vggt_quant.results.schema import ComparisonReport, ImagesResult, MethodRow, Provenance
+from vggt_quant.results.metric import columns
+from vggt_quant.results.report_schema import ComparisonReport, VariantRow
+from vggt_quant.results.scenes_in_words import scenes_in_words
+from vggt_quant.results.schema import Provenance
+
+Column = tuple[str, str, Callable[[VariantRow], str]]
+"""Both lines of its heading, and its cell."""
 
 RANDOM_WEIGHTS_NOTE = (
     "Random weights: the accuracy columns compare with fp32 on random weights: "
@@ -67,38 +73,22 @@ def _heading(report: ComparisonReport) -> list[str]:
         revision = f", revision {report.model.revision}" if report.model.revision else ""
         lines.append(f"model     {report.model.label}, {report.model.num_parameters / 1e6:,.1f} M parameters{revision}")
     if report.images:
-        lines.append(f"images    {_describe_scenes(report.images)}")
+        lines.append(f"images    {scenes_in_words(report.images)}")
     if report.calibration:
-        lines.append(f"calibrate {_describe_scenes(report.calibration)}; none of their photos is compared on")
+        lines.append(f"calibrate {scenes_in_words(report.calibration)}; none of their photos is compared on")
     provenance = _main_provenance(report)
     if provenance:
         lines += [f"device    {_describe_device(provenance)}", f"software  {_describe_software(provenance)}"]
     return [*lines, f"date      {report.created}"]
 
 
-def _describe_scenes(images: ImagesResult) -> str:
-    first, *others = images.scenes
-    skipped = sum(len(scene.skipped) for scene in images.scenes)
-    end = f", skipped files: {skipped}" if skipped else ""
-    if not others:
-        return f"{first.shape[0]} photos {_size_of(images)} from {first.folder}{end}"
-    count = sum(scene.shape[0] for scene in images.scenes)
-    where = "drawn rooms" if images.folder == "drawn" else f"scenes in {images.folder}"
-    return f"{count} photos {_size_of(images)} in {len(images.scenes)} {where}, {first.name} to {others[-1].name}{end}"
-
-
-def _size_of(images: ImagesResult) -> str:
-    sizes = {tuple(scene.shape[2:]) for scene in images.scenes}
-    size = "of {} x {} pixels".format(*sizes.pop()) if len(sizes) == 1 else f"of {len(sizes)} sizes"
-    return f"{size} ({images.mode})"
-
-
 def _main_provenance(report: ComparisonReport) -> Provenance | None:
     """Where the times come from; without any time, where the reference comes from."""
-    device = main_device(report.methods)
-    for row in report.methods:
-        if device and speed_device(row) == device:
-            return row.speed.provenance if row.speed else None
+    device = main_device(report.variants)
+    for row in report.variants:
+        speed = timed(row)
+        if speed and speed.provenance.device_name == device:
+            return speed.provenance
     return report.reference.provenance if report.reference else None
 
 
@@ -117,83 +107,99 @@ def _describe_software(provenance: Provenance) -> str:
 
 
 def _table(report: ComparisonReport, notes: list[str]) -> list[str]:
-    cells = [[first for first, _, _ in COLUMNS], [second for _, second, _ in COLUMNS]]
-    cells += [[cell(row) for _, _, cell in COLUMNS] for row in report.methods]
-    names = ["", "variant", *(row.variant for row in report.methods)]
-    return lay_out(names, cells, ["", "status", *(_status(row, report, notes) for row in report.methods)], header=2)
+    shown = [*COLUMNS, *_deviation_columns(report), *LAST_COLUMNS]
+    cells = [[first for first, _, _ in shown], [second for _, second, _ in shown]]
+    cells += [[cell(row) for _, _, cell in shown] for row in report.variants]
+    names = ["", "variant", *(row.variant for row in report.variants)]
+    return lay_out(names, cells, ["", "status", *(_status(row, report, notes) for row in report.variants)], header=2)
 
 
-def _latency(row: MethodRow) -> str:
-    median = latency_ms(row)
-    if median is None or row.speed is None:
+def _deviation_columns(report: ComparisonReport) -> list[Column]:
+    """A column for each deviation from fp32 that asks for one; its heading is its title and unit, a word above."""
+    metrics = columns(report.metrics.get("deviation", {}))
+    headings = {name: f"{metric.title} {metric.unit}".strip() for name, metric in metrics.items()}
+    return [(*_two_lines(heading), _deviation_cell(name)) for name, heading in headings.items()]
+
+
+def _two_lines(heading: str) -> tuple[str, str]:
+    first, _, second = heading.partition(" ")
+    return (first, second) if second else ("", first)
+
+
+def _deviation_cell(metric: str) -> Callable[[VariantRow], str]:
+    return lambda row: format_number(deviation(row, metric))
+
+
+def _latency(row: VariantRow) -> str:
+    speed = timed(row)
+    if speed is None:
         return "-"
-    spread = row.speed.latency_ms_iqr
-    digits = 2 if median < 10 else 1 if median < 1000 else 0
-    return f"{median:.{digits}f}" + ("" if spread is None else f" ±{spread:.{digits}f}")
+    digits = 2 if speed.latency_ms_median < 10 else 1 if speed.latency_ms_median < 1000 else 0
+    return f"{speed.latency_ms_median:.{digits}f} ±{speed.latency_ms_iqr:.{digits}f}"
+
+
+def _peak(row: VariantRow) -> str:
+    speed = timed(row)
+    return format_bytes(speed.peak_memory_bytes if speed else None)
 
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{format_number(ratio)}x"
 
 
-def _sqnr(row: MethodRow) -> str:
+def _sqnr(row: VariantRow) -> str:
     if is_identical(row):
         return "exact"
     value = worst_sqnr_db(row)
     return "-" if value is None else f"{value:.1f}"
 
 
-def _share(row: MethodRow) -> str:
-    share = row.quantize.quantized_share if row.quantize else None
-    return "-" if share is None else f"{100 * share:.0f} %"
+def _share(row: VariantRow) -> str:
+    packed = quantized(row)
+    return f"{100 * packed.quantized_share:.0f} %" if packed else "-"
 
 
-COLUMNS: list[tuple[str, str, Callable[[MethodRow], str]]] = [
+COLUMNS: list[Column] = [
     ("checkpoint", "size", lambda row: format_bytes(checkpoint_bytes(row))),
     ("size", "vs fp32", lambda row: _times(row.compression_vs_fp32)),
     ("latency ms", "median ±IQR", _latency),
     ("speed", "vs fp32", lambda row: _times(row.speedup_vs_fp32)),
     ("speed", "vs bf16", lambda row: _times(row.speedup_vs_bf16)),
-    ("peak", "memory", lambda row: format_bytes(row.speed.peak_memory_bytes if row.speed else None)),
-    ("depth", "AbsRel", lambda row: format_number(depth_abs_rel(row))),
-    ("rot.", "deg", lambda row: format_number(rotation_error_deg(row))),
-    ("SQNR", "dB", _sqnr),
-    ("quant.", "share", _share),
+    ("peak", "memory", _peak),
 ]
+LAST_COLUMNS: list[Column] = [("SQNR", "dB", _sqnr), ("quant.", "share", _share)]
 
 
-def _status(row: MethodRow, report: ComparisonReport, notes: list[str]) -> str:
+def _status(row: VariantRow, report: ComparisonReport, notes: list[str]) -> str:
     numbers = [notes.index(note) + 1 for note in _notes_of(row, report)]
     return row.outcome + "".join(f"[{number}]" for number in numbers)
 
 
 def _footnotes(report: ComparisonReport) -> list[str]:
-    return list(dict.fromkeys(note for row in report.methods for note in _notes_of(row, report)))
+    return list(dict.fromkeys(note for row in report.variants for note in _notes_of(row, report)))
 
 
-def _notes_of(row: MethodRow, report: ComparisonReport) -> list[str]:
+def _notes_of(row: VariantRow, report: ComparisonReport) -> list[str]:
     """What a reader must know of a row, each as one sentence."""
+    accuracy, speed = judged(row), timed(row)
     notes = []
-    if is_on_other_device(row, report.methods):
-        kind = row.speed.peak_memory_kind if row.speed else None
+    if speed and is_on_other_device(row, report.variants):
         notes.append(
-            f"measured on {speed_device(row)} ({speed_kind(row)}, memory: {kind}): time and memory do not compare "
-            f"with the rows on {main_device(report.methods)}"
+            f"measured on {speed_device(row)} ({speed.provenance.device}, memory: {speed.peak_memory_kind}): time and "
+            f"memory do not compare with the rows on {main_device(report.variants)}"
         )
-    for result in (row.accuracy, row.speed):
-        if result and result.note:
-            notes.append(one_line(result.note))
-    scenes = row.accuracy.scenes if row.accuracy else []
+    notes += [one_line(result.note) for result in (accuracy, speed) if result and result.note]
+    scenes = accuracy.scenes if accuracy else []
     broken = [f"{s.scene}, {name}: {e.error}" for s in scenes for name, e in s.outputs.items() if e.error]
     return list(dict.fromkeys([*notes, "; ".join(broken)] if broken else notes))
 
 
 def _legend(report: ComparisonReport) -> list[str]:
-    kinds = sorted({row.speed.peak_memory_kind for row in report.methods if row.speed and row.speed.peak_memory_kind})
-    timed = " Time and memory: first scene." if report.images and len(report.images.scenes) > 1 else ""
+    kinds = sorted({speed.peak_memory_kind for row in report.variants if (speed := timed(row))})
+    where = " Time and memory: first scene." if report.images and len(report.images.scenes) > 1 else ""
     lines = [
         "AbsRel, rotation and SQNR compare with the fp32 outputs on the same images; SQNR is that of the worst output.",
-        f"The share is that of all parameters which are quantized.{timed}"
+        f"The share is that of all parameters which are quantized.{where}"
         + (f" Peak memory: {', '.join(kinds)}." if kinds else ""),
     ]
     return [*lines, RANDOM_WEIGHTS_NOTE] if is_random(report) else lines
@@ -201,7 +207,7 @@ def _legend(report: ComparisonReport) -> list[str]:
 
 def _failures(report: ComparisonReport) -> list[str]:
     lines = [f"  {error.stage}: {one_line(error.message)}" for error in report.errors]
-    for row in report.methods:
+    for row in report.variants:
         if row.outcome != "ok":
             stage, message = (row.error.stage, row.error.message) if row.error else ("?", "no message")
             lines.append(f"  {row.variant} {row.outcome} in {stage}: {one_line(message)}")

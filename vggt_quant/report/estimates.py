@@ -4,27 +4,28 @@ All variants are judged on the same scenes: those in which any of them has the f
 these gets no estimate, since the mean of the others would flatter it. No torch.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
-from vggt_quant.report.rows import REFERENCE_VARIANT
+from msgspec.structs import replace
+
+from vggt_quant.report.rows import REFERENCE_VARIANT, judged
 from vggt_quant.results.intervals import bootstrap_interval, is_within_noise, paired_difference
-from vggt_quant.results.scene_schema import TruthAccuracy
-from vggt_quant.results.schema import Estimate, MethodRow, SceneAccuracy
+from vggt_quant.results.metric import Figures, Metric, Metrics
+from vggt_quant.results.report_schema import Estimate, VariantRow
 
-Figures = Mapping[str, Mapping[str, float | None]]
-"""Figure -> scene -> value."""
+Scenes = Mapping[str, Figures]
+"""Scene -> metric -> value."""
 
 
-def with_estimates(rows: list[MethodRow]) -> list[MethodRow]:
-    """Fill in `deviation` and `truth` of every row."""
-    deviation = {row.variant: _figures(SceneAccuracy, _scenes(row)) for row in rows}
-    truth = {row.variant: _figures(TruthAccuracy, _truths(row)) for row in rows}
+def with_estimates(rows: list[VariantRow], metrics: Metrics) -> list[VariantRow]:
+    """Fill in `deviation` and `truth` of every row, for the metrics that are described."""
+    deviation = {row.variant: _deviations(row) for row in rows}
+    truth = {row.variant: _truths(row) for row in rows}
     return [
-        dataclasses.replace(
+        replace(
             row,
-            deviation=_estimates(deviation, row.variant, baseline=None),
-            truth=_estimates(truth, row.variant, baseline=REFERENCE_VARIANT),
+            deviation=_estimates(metrics.get("deviation", {}), deviation, row.variant, baseline=None),
+            truth=_estimates(metrics.get("truth", {}), truth, row.variant, baseline=REFERENCE_VARIANT),
         )
         for row in rows
     ]
@@ -55,35 +56,35 @@ def estimate(values: Sequence[float | None], baseline: Sequence[float | None] | 
     )
 
 
-def _estimates(variants: Mapping[str, Figures], variant: str, *, baseline: str | None) -> dict[str, Estimate]:
+def _estimates(
+    metrics: Mapping[str, Metric], variants: Mapping[str, Scenes], variant: str, *, baseline: str | None
+) -> dict[str, Estimate]:
     fp32 = variants.get(baseline) if baseline and baseline != variant else None
-    found = {}
-    for figure in variants[variant]:
-        scenes = _scenes_with(figure, variants)
-        values = [_value(variants[variant], figure, scene) for scene in scenes]
-        made = estimate(values, [_value(fp32, figure, scene) for scene in scenes] if fp32 else None)
-        found |= {figure: made} if made else {}
+    found: dict[str, Estimate] = {}
+    for metric in (name for name, described in metrics.items() if not described.is_count):
+        scenes = _scenes_with(metric, variants)
+        values = _values(variants[variant], metric, scenes)
+        made = estimate(values, _values(fp32, metric, scenes) if fp32 else None)
+        if made:
+            found[metric] = made
     return found
 
 
-def _scenes_with(figure: str, variants: Mapping[str, Figures]) -> list[str]:
+def _scenes_with(metric: str, variants: Mapping[str, Scenes]) -> list[str]:
     """The scenes in which any variant has the figure, in their order."""
-    tables = [figures[figure] for figures in variants.values()]
-    return list(dict.fromkeys(scene for table in tables for scene, value in table.items() if value is not None))
+    known = [(scene, figures) for scenes in variants.values() for scene, figures in scenes.items()]
+    return list(dict.fromkeys(scene for scene, figures in known if figures.get(metric) is not None))
 
 
-def _value(figures: Figures, figure: str, scene: str) -> float | None:
-    return figures.get(figure, {}).get(scene)
+def _values(figures: Scenes, metric: str, scenes: list[str]) -> list[float | None]:
+    return [figures.get(scene, {}).get(metric) for scene in scenes]
 
 
-def _scenes(row: MethodRow) -> dict[str, SceneAccuracy]:
-    return {scene.scene: scene for scene in row.accuracy.scenes} if row.accuracy else {}
+def _deviations(row: VariantRow) -> Scenes:
+    accuracy = judged(row)
+    return {scene.scene: scene.deviation for scene in accuracy.scenes} if accuracy else {}
 
 
-def _truths(row: MethodRow) -> dict[str, TruthAccuracy]:
-    return {name: scene.truth for name, scene in _scenes(row).items() if scene.truth}
-
-
-def _figures(cls: type, scenes: Mapping[str, SceneAccuracy | TruthAccuracy]) -> Figures:
-    names = [field.name for field in dataclasses.fields(cls) if field.type == float | None]
-    return {name: {scene: getattr(result, name) for scene, result in scenes.items()} for name in names}
+def _truths(row: VariantRow) -> Scenes:
+    accuracy = judged(row)
+    return {scene.scene: scene.truth for scene in accuracy.scenes if scene.truth is not None} if accuracy else {}

@@ -6,16 +6,17 @@ names.
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vggt_quant.report.bars import (
-    BAR,
     INK,
-    SECOND_SERIES,
+    LOOKS,
     bars,
     dots,
     empty_slot,
@@ -28,23 +29,28 @@ from vggt_quant.report.bars import (
 from vggt_quant.report.rows import (
     REFERENCE_VARIANT,
     checkpoint_bytes,
-    depth_abs_rel,
+    deviation,
     format_number,
     is_on_other_device,
     is_random,
     latency_box_ms,
     latency_ms,
     main_device,
-    speed_kind,
+    printed,
+    timed,
     truth_scenes,
 )
 from vggt_quant.results.files import write_bytes
-from vggt_quant.results.schema import ComparisonReport, ImagesResult, MethodRow
+from vggt_quant.results.metric import Metric, panels
+from vggt_quant.results.report_schema import ComparisonReport, Estimate, VariantRow
+from vggt_quant.results.scenes_in_words import timed_in_words
 
 DPI = 200
 LOG_SPAN = 10
 """Errors that span more than this factor are drawn on a logarithmic axis, as dots: a bar would need a zero."""
-Labels = Callable[[MethodRow], str]
+BETTER = {"up": ", more is better", "down": ", less is better", None: ""}
+MARKS = {"o": "\u25cf", "s": "\u25a0", "^": "\u25b2", "D": "\u25c6"}
+Draw = Callable[[Axes, ComparisonReport], None]
 
 
 def comparison_plots(report: ComparisonReport, path: Path | str) -> None:
@@ -55,35 +61,46 @@ def comparison_plots(report: ComparisonReport, path: Path | str) -> None:
 
 
 def comparison_figure(report: ComparisonReport) -> Figure:
-    """The panels under one title, taller with more variants; two more where a ground truth is known."""
-    draws = [plot_size, plot_time, plot_compression, plot_depth_error]
-    if any(row.truth for row in report.methods) and not is_random(report):
-        draws += [plot_pose_truth, plot_depth_truth]
-    num_lines = len(draws) // 2
-    height = 2.2 + num_lines * (0.9 + 0.36 * max(3, len(report.methods)))
-    figure = Figure(figsize=(14, height), layout="constrained", facecolor="white")
+    """The panels under one title, taller with more variants; some more where a ground truth is known."""
+    draws = _panels(report)
+    num_lines = (len(draws) + 1) // 2
+    height = 2.2 + num_lines * (0.9 + 0.36 * max(3, len(report.variants)))
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12, wspace=0.03, hspace=0.03)
+    figure = Figure(figsize=(14, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12, wspace=0.03, hspace=0.03)
-    panels = figure.subplots(num_lines, 2)
-    for axes, draw in zip(panels.flat, draws, strict=True):
+    grid = figure.subplots(num_lines, 2)
+    for axes, draw in zip(grid.flat, draws, strict=False):
         draw(axes, report)
+    for axes in grid.flat[len(draws) :]:
+        axes.set_visible(False)
     title, subtitle = _titles(report)
     figure.suptitle(f"{title}\n{subtitle}", fontsize=13, color=INK, parse_math=False)
     return figure
 
 
+def _panels(report: ComparisonReport) -> list[Draw]:
+    """Size, time and compression, then what the metrics ask for."""
+    deviation_panels = panels(report.metrics.get("deviation", {}))
+    draws: list[Draw] = [plot_size, plot_time, plot_compression]
+    draws += [partial(plot_deviation, title=title, shown=shown) for title, shown in deviation_panels.items()]
+    if any(row.truth for row in report.variants) and not is_random(report):
+        truth_panels = panels(report.metrics.get("truth", {}))
+        draws += [partial(plot_truth, title=title, shown=shown) for title, shown in truth_panels.items()]
+    return draws
+
+
 def plot_size(axes: Axes, report: ComparisonReport) -> None:
     """Checkpoint size, in GB if the largest has one."""
-    sizes = [checkpoint_bytes(row) or 0 for row in report.methods]
+    sizes = [checkpoint_bytes(row) or 0 for row in report.variants]
     unit, scale = ("GB", 1e9) if max(sizes, default=0) >= 1e9 else ("MB", 1e6)
     values = [size / scale if size else None for size in sizes]
-    bars(axes, report.methods, values, [f"{format_number(value)} {unit}" for value in values])
-    finish(axes, report.methods, "Checkpoint size", f"{unit} on disk, smaller is better")
+    bars(axes, report.variants, values, [f"{format_number(value)} {unit}" for value in values])
+    finish(axes, report.variants, "Checkpoint size", f"{unit} on disk, smaller is better")
 
 
 def plot_time(axes: Axes, report: ComparisonReport) -> None:
     """Median latency with the middle half of the runs; a row of another device is cut at the edge of the panel."""
-    rows = report.methods
+    rows = report.variants
     is_elsewhere = [is_on_other_device(row, rows) for row in rows]
     times = [latency_ms(row) for row in rows]
     boxes = [latency_box_ms(row) for row in rows]
@@ -91,7 +108,8 @@ def plot_time(axes: Axes, report: ComparisonReport) -> None:
     limit = 1.32 * max(here, default=1.0)
     texts = []
     for row, time, elsewhere in zip(rows, times, is_elsewhere, strict=True):
-        where = f" on {speed_kind(row)}, another device" if elsewhere else ""
+        speed = timed(row)
+        where = f" on {speed.provenance.device}, another device" if speed and elsewhere else ""
         texts.append(f"{format_number(time)} ms{where}")
     bars(axes, rows, times, texts, limit=limit, marked=is_elsewhere, ends=[box[1] if box else 0 for box in boxes])
     for place, (time, box, elsewhere) in enumerate(zip(times, boxes, is_elsewhere, strict=True)):
@@ -102,69 +120,86 @@ def plot_time(axes: Axes, report: ComparisonReport) -> None:
 
 def plot_compression(axes: Axes, report: ComparisonReport) -> None:
     """How many times smaller the checkpoint is than that of fp32."""
-    values = [row.compression_vs_fp32 for row in report.methods]
-    bars(axes, report.methods, values, [f"{format_number(value)}x" for value in values])
+    values = [row.compression_vs_fp32 for row in report.variants]
+    bars(axes, report.variants, values, [f"{format_number(value)}x" for value in values])
     axes.axvline(1, color=INK, linewidth=0.8, linestyle=":", zorder=0.5)
-    finish(axes, report.methods, "Compression", "times smaller than fp32 on disk, more is better")
+    finish(axes, report.variants, "Compression", "times smaller than fp32 on disk, more is better")
 
 
-def plot_depth_error(axes: Axes, report: ComparisonReport) -> None:
-    """AbsRel of the depth maps against fp32; logarithmic where it spans decades."""
-    rows = report.methods
-    values = [depth_abs_rel(row) for row in rows]
+def plot_deviation(axes: Axes, report: ComparisonReport, *, title: str, shown: dict[str, Metric]) -> None:
+    """A deviation from fp32, the first of those of the panel; logarithmic where it spans decades."""
+    (name, metric), rows = next(iter(shown.items())), report.variants
+    values = [deviation(row, name) for row in rows]
     positive = [value for value in values if value]
     is_log = bool(positive) and max(positive) > LOG_SPAN * min(positive)
-    texts = [_depth_text(row, value) for row, value in zip(rows, values, strict=True)]
-    if is_log:
-        dots(axes, rows, values, texts)
-    else:
-        bars(axes, rows, values, texts)
-    title = "Depth error vs fp32"
-    if is_random(report):
-        title += " (random weights)"
-    meaning = "shows the arithmetic, not the quality" if is_random(report) else "less is better"
-    finish(axes, rows, title, f"AbsRel{', log scale' if is_log else ''}, {meaning}")
+    texts = [_deviation_text(row, value) for row, value in zip(rows, values, strict=True)]
+    draw = dots if is_log else bars
+    draw(axes, rows, values, texts)
+    meaning = ", shows the arithmetic, not the quality" if is_random(report) else BETTER[metric.better]
+    unit = f", {metric.unit}" if metric.unit else ""
+    label = f"{metric.title}{unit}{', log scale' if is_log else ''}{meaning}"
+    finish(axes, rows, f"{title} (random weights)" if is_random(report) else title, label)
 
 
-def plot_pose_truth(axes: Axes, report: ComparisonReport) -> None:
-    """AUC@30 and AUC@5 of the camera poses against the ground truth, with intervals over scenes."""
-    rows = report.methods
-    axes.set_xlim(0, 118)  # room for the text behind a whisker that ends at 100
-    loose = [row.truth.get("pose_auc_30") for row in rows]
-    tight = [row.truth.get("pose_auc_5") for row in rows]
-    series(axes, rows, loose, color=BAR, marker="o", shift=-0.2)
-    series(axes, rows, tight, color=SECOND_SERIES, marker="s", shift=0.2)
-    for place, (row, *estimates) in enumerate(zip(rows, loose, tight, strict=True)):
-        if not any(estimates):
+def plot_truth(axes: Axes, report: ComparisonReport, *, title: str, shown: dict[str, Metric]) -> None:
+    """Metrics against the ground truth, with intervals over scenes: bars for one, dots for several."""
+    draw = _truth_bars if len(shown) == 1 else _truth_dots
+    draw(axes, report.variants, shown)
+    first = next(iter(shown.values()))
+    titles = [metric.title for metric in shown.values()]
+    if len(shown) > 1:
+        titles = [f"{MARKS[mark]} {name}" for name, (_, mark) in zip(titles, LOOKS, strict=False)]
+    unit = f", {first.unit}" if first.unit else ""
+    finish(
+        axes, report.variants, title, f"{'  '.join(titles)}{unit}{BETTER[first.better]}, {_whiskers(report.variants)}"
+    )
+
+
+def _truth_dots(axes: Axes, rows: list[VariantRow], shown: dict[str, Metric]) -> None:
+    axes.set_xlim(0, _limit(rows, shown))
+    step = 0.4 / (len(shown) - 1)
+    for index, ((name, metric), look) in enumerate(zip(shown.items(), LOOKS, strict=False)):
+        series(axes, rows, name, metric, look=look, shift=step * index - 0.2)
+    for place, row in enumerate(rows):
+        if not any(name in row.truth for name in shown):
             empty_slot(axes, place, row)
-    finish(axes, rows, "Cameras vs ground truth", f"\u25cf AUC@30  \u25a0 AUC@5, %, more is better, {_whiskers(rows)}")
 
 
-def plot_depth_truth(axes: Axes, report: ComparisonReport) -> None:
-    """AbsRel of the depth maps against the ground truth, with intervals over scenes."""
-    rows = report.methods
-    estimates = [row.truth.get("depth_abs_rel") for row in rows]
-    values = [100 * estimate.mean if estimate else None for estimate in estimates]
-    ends = [100 * (estimate.high or estimate.mean) if estimate else 0.0 for estimate in estimates]
-    limit = 1.32 * (max(ends, default=0.0) or 1.0)
-    texts = [f"{100 * estimate.mean:.1f} %{noise_mark(estimate)}" if estimate else "" for estimate in estimates]
-    bars(axes, rows, values, texts, limit=limit, ends=ends)
+def _truth_bars(axes: Axes, rows: list[VariantRow], shown: dict[str, Metric]) -> None:
+    ((name, metric),) = shown.items()
+    estimates = [row.truth.get(name) for row in rows]
+    values = [metric.scale * estimate.mean if estimate else None for estimate in estimates]
+    ends = [metric.scale * (estimate.high or estimate.mean) if estimate else 0.0 for estimate in estimates]
+    texts = [_bar_text(estimate, metric) if estimate else "" for estimate in estimates]
+    bars(axes, rows, values, texts, limit=1.32 * (max(ends, default=0.0) or 1.0), ends=ends)
     for place, estimate in enumerate(estimates):
         if estimate and estimate.low is not None and estimate.high is not None:
-            whisker(axes, place, 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high)
-    finish(axes, rows, "Depth vs ground truth", f"AbsRel, %, less is better, {_whiskers(rows)}")
+            whisker(axes, place, *(metric.scale * end for end in (estimate.mean, estimate.low, estimate.high)))
 
 
-def _whiskers(rows: list[MethodRow]) -> str:
+def _bar_text(estimate: Estimate, metric: Metric) -> str:
+    return f"{printed(estimate.mean, metric)} {metric.unit}".rstrip() + noise_mark(estimate, metric)
+
+
+def _limit(rows: list[VariantRow], shown: dict[str, Metric]) -> float:
+    """Right edge of a panel of dots, with room for the text of a whisker that ends at 100 %."""
+    if all(metric.unit == "%" and metric.better == "up" for metric in shown.values()):
+        return 118.0
+    estimates = [(row.truth.get(name), metric.scale) for row in rows for name, metric in shown.items()]
+    ends = [scale * (estimate.high or estimate.mean) for estimate, scale in estimates if estimate]
+    return 1.32 * (max(ends, default=0.0) or 1.0)
+
+
+def _whiskers(rows: list[VariantRow]) -> str:
     """What the whiskers and the mark of a panel against the ground truth mean."""
     estimates = [estimate for row in rows for estimate in row.truth.values()]
     scenes = len(truth_scenes(rows))
     whiskers = f"mean and 95 % interval over {scenes} scenes" if scenes > 1 else "one scene"
     is_compared = any(estimate.within_noise is not None for estimate in estimates)
-    return whiskers + ("\n~ no different from fp32 within the noise, compared scene by scene" if is_compared else "")
+    return whiskers + ("\n~ not significantly different from fp32, compared scene by scene" if is_compared else "")
 
 
-def _depth_text(row: MethodRow, value: float | None) -> str:
+def _deviation_text(row: VariantRow, value: float | None) -> str:
     if row.variant == REFERENCE_VARIANT and not value:
         return "reference"
     return "0 (identical)" if value == 0 else format_number(value)
@@ -174,19 +209,12 @@ def _titles(report: ComparisonReport) -> tuple[str, str]:
     label = printable(report.model.label) if report.model else "unknown model"
     parts = []
     if report.images:
-        parts.append(_describe_images(report.images))
-    device = main_device(report.methods)
+        parts.append(timed_in_words(report.images))
+    device = main_device(report.variants)
     if device:
         parts.append(printable(device))
-    finished = sum(row.outcome == "ok" for row in report.methods)
+    finished = sum(row.outcome == "ok" for row in report.variants)
     parts.append(
-        f"{finished} of {len(report.methods)} variants finished{' (partial report)' if report.partial else ''}"
+        f"{finished} of {len(report.variants)} variants finished{' (partial report)' if report.partial else ''}"
     )
     return f"VGGT quantization: {label}", "  |  ".join(parts)
-
-
-def _describe_images(images: ImagesResult) -> str:
-    count, _, height, width = images.scenes[0].shape
-    if len(images.scenes) == 1:
-        return f"{count} images of {height} x {width}"
-    return f"{len(images.scenes)} scenes (time: {count} images of {height} x {width})"

@@ -4,18 +4,18 @@ Only variants that finished are named, and times are compared on one device only
 of the runs) overlap are within the noise and count as equal.
 
 The best trade is the variant with the smallest product of checkpoint bytes and latency among those that are good
-enough. Where the ground truth of several scenes is known, these are the ones that lose nothing against fp32 in any of
-`LOSSES`, beyond the noise of the scenes and the last digit shown. Elsewhere they are those that no other beats in size,
-time and depth error at once (the Pareto front), with a depth error of at most `DEPTH_LIMIT`. With random weights
-accuracy takes no part: it shows that the arithmetic is right, not how good a method is.
+enough. Where the ground truth of several scenes is known, these are the ones that lose nothing against fp32 in any
+metric with a column in the summary's table, beyond the noise of the scenes and the last digit shown. Elsewhere they are
+those that no other beats in size, time and depth error at once (the Pareto front), with a depth error of at most
+`DEPTH_LIMIT`. With random weights accuracy takes no part: it shows that the arithmetic is right, not how good a method
+is.
 """
 
-from dataclasses import dataclass
-
 from vggt_quant.report.rows import (
+    CLOSENESS,
     REFERENCE_VARIANT,
     checkpoint_bytes,
-    depth_abs_rel,
+    deviation,
     find_variant,
     format_bytes,
     format_number,
@@ -24,35 +24,14 @@ from vggt_quant.report.rows import (
     latency_box_ms,
     latency_ms,
 )
-from vggt_quant.results.schema import MethodRow
+from vggt_quant.results.metric import Metric, Metrics, columns
+from vggt_quant.results.report_schema import VariantRow
 
 DEPTH_LIMIT = 0.01
 """Largest depth AbsRel against fp32 of a variant that may be the best trade: 1 % of the depth."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loss:
-    """A figure of `TruthAccuracy` that a variant must not lose in, and how its loss is said."""
-
-    figure: str
-    title: str
-    more_is_better: bool = False
-    unit: str = "points"
-    """Of a hundredth, as in the table: percentage points, or centimetres."""
-
-
-LOSSES = (
-    Loss(figure="pose_auc_30", title="pose AUC@30", more_is_better=True),
-    Loss(figure="pose_auc_5", title="pose AUC@5", more_is_better=True),
-    Loss(figure="depth_abs_rel", title="depth AbsRel"),
-    Loss(figure="depth_delta_125", title="depth <1.25x", more_is_better=True),
-    Loss(figure="point_error_of_scene_size", title="point error"),
-    Loss(figure="cloud_overall_mean", title="cloud error", unit="cm"),
-)
-"""What the summary's table shows."""
-
-
-def recommendation(rows: list[MethodRow], *, random_weights: bool) -> str:
+def recommendation(rows: list[VariantRow], metrics: Metrics, *, random_weights: bool) -> str:
     """One sentence a line: the smallest, the fastest, the closest to fp32, the best trade, and by which rule."""
     finished = [row for row in rows if row.outcome == "ok"]
     if not finished:
@@ -60,18 +39,24 @@ def recommendation(rows: list[MethodRow], *, random_weights: bool) -> str:
     if all(row.variant == REFERENCE_VARIANT for row in finished):
         return "Only fp32 finished, so there is nothing to compare it with."
     timed = [row for row in finished if latency_ms(row) and not is_on_other_device(row, finished)]
+    judges = judging(metrics)
     lines = [_smallest(finished), _fastest(timed)]
     if random_weights:
         lines.append("Closest to fp32: not judged. The weights are random, so no variant is recommended for accuracy.")
     else:
-        lines += [_closest(finished), _against_the_truth(finished)]
-    has_truth = not random_weights and any(is_judged(row) for row in finished)
-    trade = _best_without_loss(timed) if has_truth else _best_trade(timed, random_weights=random_weights)
+        lines += [_closest(finished), _against_the_truth(finished, judges)]
+    has_truth = not random_weights and any(is_judged(row, judges) for row in finished)
+    trade = _best_without_loss(timed, judges) if has_truth else _best_trade(timed, random_weights=random_weights)
     lines.append(trade)
     return "\n".join(line for line in lines if line)
 
 
-def pareto_front(rows: list[MethodRow], *, random_weights: bool) -> list[MethodRow]:
+def judging(metrics: Metrics) -> dict[str, Metric]:
+    """The metrics in which a variant must not lose: those against the truth with a column, and a better direction."""
+    return {name: metric for name, metric in columns(metrics.get("truth", {})).items() if metric.better}
+
+
+def pareto_front(rows: list[VariantRow], *, random_weights: bool) -> list[VariantRow]:
     """The rows with all of size, time and depth error (size and time, if weights are random) that none dominates."""
     rows = [row for row in rows if checkpoint_bytes(row) and latency_ms(row)]
     if not random_weights:
@@ -79,42 +64,47 @@ def pareto_front(rows: list[MethodRow], *, random_weights: bool) -> list[MethodR
     return [row for row in rows if not any(_dominates(other, row, random_weights) for other in rows)]
 
 
-def is_judged(row: MethodRow) -> bool:
+def is_judged(row: VariantRow, judges: dict[str, Metric]) -> bool:
     """Whether the ground truth could tell the variant from fp32: it takes enough scenes, and fp32's own figures."""
-    return any(_difference(row, loss) is not None for loss in LOSSES)
+    return any(_loss(row, name, metric) is not None for name, metric in judges.items())
 
 
-def losses(row: MethodRow) -> dict[str, float]:
-    """Title -> how much worse than fp32 against the ground truth, where that is more than the noise of the scenes."""
+def losses(row: VariantRow, judges: dict[str, Metric]) -> dict[str, float]:
+    """Metric -> how much worse than fp32 against the ground truth, where that is significant and would be printed."""
     found = {}
-    for loss in LOSSES:
-        difference = _difference(row, loss)
-        if difference and difference > 0 and not is_as_fp32(row.truth[loss.figure]):
-            found[loss.title] = difference
+    for name, metric in judges.items():
+        loss = _loss(row, name, metric)
+        if loss and loss > 0 and not is_as_fp32(row.truth[name], metric):
+            found[name] = loss
     return found
 
 
-def missing(row: MethodRow, rows: list[MethodRow]) -> list[str]:
+def missing(row: VariantRow, rows: list[VariantRow], judges: dict[str, Metric]) -> list[str]:
     """Titles of the figures that fp32 has and the variant lacks, since an output of it was not finite in some scene."""
     fp32 = find_variant(rows, REFERENCE_VARIANT)
-    return [loss.title for loss in LOSSES if fp32 and loss.figure in fp32.truth and loss.figure not in row.truth]
+    return [metric.title for name, metric in judges.items() if fp32 and name in fp32.truth and name not in row.truth]
 
 
-def _difference(row: MethodRow, loss: Loss) -> float | None:
+def _loss(row: VariantRow, name: str, metric: Metric) -> float | None:
     """Positive where the variant is worse than fp32."""
-    estimate = row.truth.get(loss.figure)
+    estimate = row.truth.get(name)
     if estimate is None or estimate.difference is None:
         return None
-    return -estimate.difference if loss.more_is_better else estimate.difference
+    return -estimate.difference if metric.better == "up" else estimate.difference
 
 
-def is_within_noise(row: MethodRow, other: MethodRow) -> bool:
+def depth_abs_rel(row: VariantRow) -> float | None:
+    """How far the variant's depth is from that of fp32."""
+    return deviation(row, CLOSENESS)
+
+
+def is_within_noise(row: VariantRow, other: VariantRow) -> bool:
     """Whether the latency boxes of two rows overlap."""
     box, other_box = latency_box_ms(row), latency_box_ms(other)
-    return bool(box and other_box) and box[0] <= other_box[1] and other_box[0] <= box[1]
+    return box is not None and other_box is not None and box[0] <= other_box[1] and other_box[0] <= box[1]
 
 
-def _dominates(row: MethodRow, other: MethodRow, random_weights: bool) -> bool:
+def _dominates(row: VariantRow, other: VariantRow, random_weights: bool) -> bool:
     """At least as good in everything and better in something."""
     order = [_compare(checkpoint_bytes(row), checkpoint_bytes(other))]
     order.append(0 if is_within_noise(row, other) else _compare(latency_ms(row), latency_ms(other)))
@@ -128,7 +118,7 @@ def _compare(value: float | None, other: float | None) -> int:
     return (value > other) - (value < other)
 
 
-def _smallest(rows: list[MethodRow]) -> str:
+def _smallest(rows: list[VariantRow]) -> str:
     sized = sorted((row for row in rows if checkpoint_bytes(row)), key=lambda row: checkpoint_bytes(row) or 0)
     if not sized:
         return ""
@@ -139,7 +129,7 @@ def _smallest(rows: list[MethodRow]) -> str:
     return f"Smallest: {best.variant}, {format_bytes(checkpoint_bytes(best))}{_times(best, 'smaller')}{also}."
 
 
-def _fastest(rows: list[MethodRow]) -> str:
+def _fastest(rows: list[VariantRow]) -> str:
     if not rows:
         return "Fastest: not known, no time was measured."
     ranked = sorted(rows, key=lambda row: latency_ms(row) or 0)
@@ -149,7 +139,7 @@ def _fastest(rows: list[MethodRow]) -> str:
     return f"Fastest: {best.variant}, {_milliseconds(best)}{_times(best, 'faster')}{also}."
 
 
-def _closest(rows: list[MethodRow]) -> str:
+def _closest(rows: list[VariantRow]) -> str:
     ranked = [row for row in rows if row.variant != REFERENCE_VARIANT and depth_abs_rel(row) is not None]
     if not ranked:
         return "Closest to fp32: not known, no variant has a depth error."
@@ -157,50 +147,62 @@ def _closest(rows: list[MethodRow]) -> str:
     return f"Closest to fp32: {best.variant}, depth AbsRel {format_number(depth_abs_rel(best))}."
 
 
-def _against_the_truth(rows: list[MethodRow]) -> str:
-    if not any(is_judged(row) for row in rows):
+def _against_the_truth(rows: list[VariantRow], judges: dict[str, Metric]) -> str:
+    if not any(is_judged(row, judges) for row in rows):
         return ""
     num_scenes = max(estimate.num_scenes for row in rows for estimate in row.truth.values())
-    faults = {row.variant: _list_faults(row, rows) for row in rows if is_judged(row) or missing(row, rows)}
+    faults = {
+        row.variant: _list_faults(row, rows, judges)
+        for row in rows
+        if is_judged(row, judges) or missing(row, rows, judges)
+    }
     good = ", ".join(name for name, text in faults.items() if not text) or "none"
     bad = "; ".join(f"{name} ({text})" for name, text in faults.items() if text) or "none"
     return f"Against the truth of {num_scenes} scenes, no loss beyond the noise: {good}.\nWorse than fp32: {bad}."
 
 
-def _list_faults(row: MethodRow, rows: list[MethodRow]) -> str:
+def _list_faults(row: VariantRow, rows: list[VariantRow], judges: dict[str, Metric]) -> str:
     """`pose AUC@30 by 2.3 points, cloud error by 1.4 cm; no depth AbsRel`."""
-    units = {loss.title: loss.unit for loss in LOSSES}
-    lost = ", ".join(f"{title} by {100 * value:.2g} {units[title]}" for title, value in losses(row).items())
-    lacks = ", ".join(missing(row, rows))
+    lost = ", ".join(_by_how_much(judges[name], loss) for name, loss in losses(row, judges).items())
+    lacks = ", ".join(missing(row, rows, judges))
     return "; ".join(text for text in (lost, f"no {lacks}" if lacks else "") if text)
 
 
-def _best_without_loss(timed: list[MethodRow]) -> str:
-    eligible = [
-        row
-        for row in timed
-        if checkpoint_bytes(row)
-        and (row.variant == REFERENCE_VARIANT or (is_judged(row) and not _list_faults(row, timed)))
-    ]
+def _by_how_much(metric: Metric, loss: float) -> str:
+    return f"{metric.title} by {metric.scale * loss:.2g} {metric.difference_unit or metric.unit}".strip()
+
+
+def _best_without_loss(timed: list[VariantRow], judges: dict[str, Metric]) -> str:
+    eligible = [row for row in timed if checkpoint_bytes(row) and _is_lossless(row, timed, judges)]
     if not eligible:
         return "Best trade: none; every variant with a size and a time loses accuracy against the truth."
-    best = min(eligible, key=lambda row: (checkpoint_bytes(row) or 0) * (latency_ms(row) or 0))
+    best = min(eligible, key=_bytes_times_ms)
     verdict = _verdict(best, find_variant(timed, REFERENCE_VARIANT))
     if best.variant != REFERENCE_VARIANT:
         verdict += ", no loss against the truth beyond the noise"
-    titles = ", ".join(loss.title for loss in LOSSES)
+    titles = ", ".join(metric.title for metric in judges.values())
     names = ", ".join(row.variant for row in eligible)
     rule = f"Rule: smallest bytes x milliseconds among those that lose nothing in {titles} beyond the noise ({names})."
     return f"Best trade: {verdict}.\n{rule}"
 
 
-def _best_trade(timed: list[MethodRow], *, random_weights: bool) -> str:
+def _is_lossless(row: VariantRow, rows: list[VariantRow], judges: dict[str, Metric]) -> bool:
+    if row.variant == REFERENCE_VARIANT:
+        return True
+    return is_judged(row, judges) and not _list_faults(row, rows, judges)
+
+
+def _bytes_times_ms(row: VariantRow) -> float:
+    return (checkpoint_bytes(row) or 0) * (latency_ms(row) or 0)
+
+
+def _best_trade(timed: list[VariantRow], *, random_weights: bool) -> str:
     front = pareto_front(timed, random_weights=random_weights)
     eligible = [row for row in front if random_weights or (depth_abs_rel(row) or 0) <= DEPTH_LIMIT]
     limit = "" if random_weights else f" with a depth AbsRel of at most {DEPTH_LIMIT:g}"
     if not eligible:
         return f"Best trade: none; no variant with a size and a time is on the front{limit}."
-    best = min(eligible, key=lambda row: (checkpoint_bytes(row) or 0) * (latency_ms(row) or 0))
+    best = min(eligible, key=_bytes_times_ms)
     axes = "size and time alone" if random_weights else "size, time and depth error"
     names = ", ".join(row.variant for row in front)
     verdict = _verdict(best, find_variant(timed, REFERENCE_VARIANT))
@@ -210,7 +212,7 @@ def _best_trade(timed: list[MethodRow], *, random_weights: bool) -> str:
     return f"Best trade{' of ' + axes if random_weights else ''}: {verdict}.\n{rule}"
 
 
-def _verdict(best: MethodRow, reference: MethodRow | None) -> str:
+def _verdict(best: VariantRow, reference: VariantRow | None) -> str:
     if best.variant == REFERENCE_VARIANT:
         return "fp32 itself; no variant is worth it here"
     parts = [_times(best, "smaller"), _times(best, "faster")]
@@ -219,7 +221,7 @@ def _verdict(best: MethodRow, reference: MethodRow | None) -> str:
     return best.variant + "".join(parts)
 
 
-def _times(row: MethodRow, comparative: str) -> str:
+def _times(row: VariantRow, comparative: str) -> str:
     """`, 5.9x smaller than fp32`, or the honest opposite."""
     ratio = row.compression_vs_fp32 if comparative == "smaller" else row.speedup_vs_fp32
     if ratio is None or row.variant == REFERENCE_VARIANT:
@@ -230,5 +232,5 @@ def _times(row: MethodRow, comparative: str) -> str:
     return f", {format_number(1 / ratio)}x {opposite} than fp32"
 
 
-def _milliseconds(row: MethodRow) -> str:
+def _milliseconds(row: VariantRow) -> str:
     return f"{format_number(latency_ms(row))} ms"

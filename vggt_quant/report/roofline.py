@@ -86,8 +86,9 @@ def least_ms(operations: dict[str, int], least_bytes: int | None, device_name: s
     peaks = GPUS.get(device_name)
     if peaks is None or least_bytes is None or not operations:
         return None
-    rates = {arithmetic: peaks.rate(arithmetic) for arithmetic in operations}
-    if None in rates.values():
+    rates = [peaks.rate(arithmetic) for arithmetic in operations]
+    known = [rate for rate in rates if rate is not None]
+    if len(known) < len(rates):
         return None
-    multiplying_ms = sum(count / rates[arithmetic] for arithmetic, count in operations.items()) * 1e-9
+    multiplying_ms = sum(count / rate for count, rate in zip(operations.values(), known, strict=True)) * 1e-9
     return max(multiplying_ms, least_bytes / peaks.terabytes_per_second * 1e-9)

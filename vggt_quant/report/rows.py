@@ -4,84 +4,97 @@ Every function answers None where the row has no such number, so a failed varian
 """
 
 from collections import Counter
-from collections.abc import Callable
 
-from vggt_quant.results.schema import ComparisonReport, Estimate, MethodRow, SceneAccuracy, SpeedResult
+from vggt_quant.results.metric import Metric, last_digit
+from vggt_quant.results.report_schema import ComparisonReport, Estimate, VariantRow
+from vggt_quant.results.scene_schema import SceneAccuracy
+from vggt_quant.results.schema import AccuracyResult, QuantizeResult, SpeedResult
 
 REFERENCE_VARIANT = "fp32"
 BF16_VARIANT = "bf16"
-LAST_DIGIT = 0.001
-"""0.1 % or 0.1 cm, the last digit that is shown of a figure against the truth: a smaller difference is none to people,
-even where it is so regular that statistics see it."""
+CLOSENESS = "depth_abs_rel"
+"""The deviation by which variants are ranked as close to fp32."""
 
 
-def checkpoint_bytes(row: MethodRow) -> int | None:
+def quantized(row: VariantRow) -> QuantizeResult | None:
+    """The packed checkpoint, where there is one."""
+    return row.quantize if isinstance(row.quantize, QuantizeResult) else None
+
+
+def judged(row: VariantRow) -> AccuracyResult | None:
+    """The accuracy, where it was measured."""
+    return row.accuracy if isinstance(row.accuracy, AccuracyResult) else None
+
+
+def timed(row: VariantRow) -> SpeedResult | None:
+    """Time and memory, where they were measured."""
+    return row.speed if isinstance(row.speed, SpeedResult) else None
+
+
+def checkpoint_bytes(row: VariantRow) -> int | None:
     """Size of the packed checkpoint's file."""
-    if row.quantize and row.quantize.checkpoint_bytes is not None:
-        return row.quantize.checkpoint_bytes
-    return row.speed.checkpoint_bytes if row.speed else None
+    result = quantized(row) or timed(row)
+    return result.checkpoint_bytes if result else None
 
 
-def latency_ms(row: MethodRow) -> float | None:
+def latency_ms(row: VariantRow) -> float | None:
     """Median latency of the forward pass."""
-    return row.speed.latency_ms_median if row.speed else None
+    speed = timed(row)
+    return speed.latency_ms_median if speed else None
 
 
-def latency_box_ms(row: MethodRow) -> tuple[float, float] | None:
+def latency_box_ms(row: VariantRow) -> tuple[float, float] | None:
     """The middle half of the latencies, taken as half the IQR to each side of the median."""
-    median = latency_ms(row)
-    if median is None or row.speed is None:
+    speed = timed(row)
+    if speed is None:
         return None
-    half = (row.speed.latency_ms_iqr or 0.0) / 2
-    return median - half, median + half
+    half = speed.latency_ms_iqr / 2
+    return speed.latency_ms_median - half, speed.latency_ms_median + half
 
 
-def depth_abs_rel(row: MethodRow) -> float | None:
-    """Mean over scenes of AbsRel against fp32; None if a scene has none, since the rest would flatter the variant."""
-    return _mean_over_scenes(row, lambda scene: scene.depth_abs_rel)
+def deviation(row: VariantRow, metric: str) -> float | None:
+    """Mean over scenes of a deviation from fp32; None if a scene has none, since the rest would flatter the variant."""
+    values = [scene.deviation.get(metric) for scene in _scenes(row)]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def rotation_error_deg(row: MethodRow) -> float | None:
-    """Mean over scenes of the mean rotation error of the cameras."""
-    return _mean_over_scenes(row, lambda scene: scene.rotation_error_deg_mean)
-
-
-def worst_sqnr_db(row: MethodRow) -> float | None:
+def worst_sqnr_db(row: VariantRow) -> float | None:
     """The lowest SQNR of any output in any scene; None if an output has no number or all are identical."""
     outputs = [error for scene in _scenes(row) for error in scene.outputs.values()]
     values = [output.sqnr_db for output in outputs if not output.identical]
-    return min(values) if values and None not in values else None
+    known = [value for value in values if value is not None]
+    return min(known) if known and len(known) == len(values) else None
 
 
-def is_identical(row: MethodRow) -> bool:
+def is_identical(row: VariantRow) -> bool:
     """Whether every output of every scene equals the reference bit by bit."""
     outputs = [error for scene in _scenes(row) for error in scene.outputs.values()]
     return bool(outputs) and all(output.identical for output in outputs)
 
 
-def truth_scenes(rows: list[MethodRow]) -> list[str]:
-    """The scenes in which any of the rows is held against the ground truth."""
-    return list(dict.fromkeys(scene.scene for row in rows for scene in _scenes(row) if scene.truth))
+def truth_scenes(rows: list[VariantRow]) -> list[str]:
+    """The scenes in which any of the rows is compared with the ground truth."""
+    return list(dict.fromkeys(scene.scene for row in rows for scene in _scenes(row) if scene.truth is not None))
 
 
-def is_as_fp32(estimate: Estimate) -> bool | None:
-    """Whether a figure is fp32's within the noise of the scenes or the last digit shown; None if nothing tells."""
+def is_as_fp32(estimate: Estimate, metric: Metric) -> bool | None:
+    """Whether a figure does not differ from fp32's significantly or in a printed digit; None if nothing tells.
+
+    Differences below the last printed digit are treated as equal, even if they are statistically significant.
+    """
     if estimate.within_noise is None or estimate.difference is None:
         return None
-    return estimate.within_noise or abs(estimate.difference) < LAST_DIGIT
+    return estimate.within_noise or abs(estimate.difference) < last_digit(metric)
 
 
-def speed_device(row: MethodRow) -> str | None:
+def speed_device(row: VariantRow) -> str | None:
     """Name of the device on which the row's time and memory were measured."""
-    return row.speed.provenance.device_name if row.speed and row.speed.provenance else None
+    speed = timed(row)
+    return speed.provenance.device_name if speed else None
 
 
-def speed_kind(row: MethodRow) -> str | None:
-    """`cpu` or `cuda`."""
-    return row.speed.provenance.device if row.speed and row.speed.provenance else None
-
-
-def main_device(rows: list[MethodRow]) -> str | None:
+def main_device(rows: list[VariantRow]) -> str | None:
     """The device that times are compared on: that of fp32, or else of most rows."""
     rows = [row for row in rows if speed_device(row)]
     for row in rows:
@@ -90,7 +103,7 @@ def main_device(rows: list[MethodRow]) -> str | None:
     return Counter(speed_device(row) for row in rows).most_common(1)[0][0] if rows else None
 
 
-def is_on_other_device(row: MethodRow, rows: list[MethodRow]) -> bool:
+def is_on_other_device(row: VariantRow, rows: list[VariantRow]) -> bool:
     """Whether the row's time was measured elsewhere than most of `rows`, so that it cannot stand beside them."""
     return speed_device(row) not in (None, main_device(rows))
 
@@ -100,23 +113,22 @@ def is_random(report: ComparisonReport) -> bool:
     return bool(report.model and report.model.random_weights)
 
 
-def find_variant(rows: list[MethodRow], variant: str) -> MethodRow | None:
+def find_variant(rows: list[VariantRow], variant: str) -> VariantRow | None:
     """The row of that name."""
     return next((row for row in rows if row.variant == variant), None)
 
 
 def speedup(baseline: SpeedResult | None, speed: SpeedResult | None) -> float | None:
     """Ratio of median latencies; None unless both were measured on the same device and shape."""
-    if not (baseline and speed and baseline.provenance and speed.provenance):
+    if baseline is None or speed is None or _circumstances(baseline) != _circumstances(speed):
         return None
-    is_comparable = (
-        baseline.provenance.device_name == speed.provenance.device_name
-        and baseline.provenance.device == speed.provenance.device
-        and baseline.shape == speed.shape
-    )
-    if not is_comparable or not baseline.latency_ms_median or not speed.latency_ms_median:
+    if not baseline.latency_ms_median or not speed.latency_ms_median:
         return None
     return baseline.latency_ms_median / speed.latency_ms_median
+
+
+def _circumstances(speed: SpeedResult) -> tuple[object, ...]:
+    return speed.provenance.device_name, speed.provenance.device, speed.shape
 
 
 def format_bytes(count: int | float | None) -> str:
@@ -147,18 +159,18 @@ def format_number(value: float | None) -> str:
     return f"{value:.4f}" if size >= 0.001 else f"{value:.1e}"
 
 
+def printed(value: float, metric: Metric, decimals: int | None = None) -> str:
+    """A value of a metric in its unit: with `decimals`, else with the metric's own, else with three digits."""
+    decimals = metric.decimals if decimals is None else decimals
+    return format_number(metric.scale * value) if decimals is None else f"{metric.scale * value:.{decimals}f}"
+
+
 def one_line(text: str) -> str:
     """The first line of a message that may hold a traceback."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else "no message"
 
 
-def _scenes(row: MethodRow) -> list[SceneAccuracy]:
-    return row.accuracy.scenes if row.accuracy else []
-
-
-def _mean_over_scenes(row: MethodRow, value: Callable[[SceneAccuracy], float | None]) -> float | None:
-    values = [value(scene) for scene in _scenes(row)]
-    if not values or None in values:
-        return None
-    return sum(v for v in values if v is not None) / len(values)
+def _scenes(row: VariantRow) -> list[SceneAccuracy]:
+    accuracy = judged(row)
+    return accuracy.scenes if accuracy else []

@@ -88,7 +88,7 @@ def _panel(
         )
         if fitted:
             along = np.linspace(numbers.min(), numbers.max(), 500)
-            axes.plot(along, at(fitted, along) / unit, color=color, linewidth=1.2, alpha=0.75)
+            axes.plot(along, [at(fitted, number) / unit for number in along], color=color, linewidth=1.2, alpha=0.75)
 
 
 def _speedups(axes: Axes, rows: list[SpeedRow]) -> None:
@@ -130,7 +130,12 @@ def _finish(axes: Axes, title: str, label: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 1}
         axes.legend(
-            **place, frameon=False, fontsize=9, title="marks measured, lines fitted (n images)", title_fontsize=9
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.13),
+            ncols=1,
+            frameon=False,
+            fontsize=9,
+            title="marks measured, lines fitted (n images)",
+            title_fontsize=9,
         )

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from vggt_quant.results.schema import ModelResult, read
+from vggt_quant.results.schema import Failed, ModelResult, Unsupported, read, read_outcome
 from vggt_quant.results.speed_schema import SweepResult
 
 
@@ -17,10 +17,10 @@ def baseline_path(folder: Path, started: str) -> Path:
     return folder / "baselines" / f"{started.replace(':', '')}.json"
 
 
-def find(path: Path) -> SweepResult | None:
+def find(path: Path) -> SweepResult | Unsupported | Failed | None:
     """A result; None where there is none, or one of another version."""
     try:
-        return read(SweepResult, path)
+        return read_outcome(SweepResult, path)
     except (FileNotFoundError, ValueError):
         return None
 
@@ -31,7 +31,8 @@ def expect_same_table(folder: Path, model: ModelResult, image_size: tuple[int, i
     Raises:
         ValueError: The folder has results of another model or image size.
     """
-    sizes = {tuple(sweep.image_size) for path in _sweeps(folder) if (sweep := find(path)) and sweep.image_size}
+    found = [find(path) for path in _sweeps(folder)]
+    sizes = {tuple(sweep.image_size) for sweep in found if isinstance(sweep, SweepResult)}
     if not sizes:
         return
     try:
@@ -47,7 +48,7 @@ def keep_earlier(folder: Path, variant: str, key: str) -> None:
     """Put a variant's result of another key (settings, sources, machine) into `earlier/` before it is replaced."""
     path = sweep_path(folder, variant)
     there = find(path)
-    if there and there.outcome == "ok" and there.key != key:
+    if isinstance(there, SweepResult) and there.key != key:
         kept = folder / "earlier" / f"{variant}-{(there.started or '').replace(':', '')}.json"
         kept.parent.mkdir(exist_ok=True)
         os.replace(path, kept)

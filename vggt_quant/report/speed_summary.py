@@ -39,8 +39,7 @@ def _head(table: SpeedTable) -> list[str]:
         f"Cost against the number of images: {table.label}, images of {height} x {width}",
         f"Device    {table.device}",
     ]
-    sweeps = [row.sweep for row in table.rows if row.sweep]
-    softwares = dict.fromkeys(_software(sweep, sweep.provenance) for sweep in sweeps if sweep.provenance)
+    softwares = dict.fromkeys(_software(row.sweep, row.sweep.provenance) for row in table.rows if row.sweep)
     for software in softwares:
         lines += textwrap.wrap(f"Software  {software}", WIDTH, subsequent_indent=" " * 10)
     return lines
@@ -72,8 +71,9 @@ def _sizes(
 
 def _name(row: SpeedRow, runs: list[str | None]) -> str:
     """The variant, with the number of its run where there are several."""
-    is_numbered = len(runs) > 1 and row.sweep and row.sweep.started in runs
-    return f"{row.variant} [{runs.index(row.sweep.started) + 1}]" if is_numbered else row.variant
+    if len(runs) > 1 and row.sweep and row.sweep.started in runs:
+        return f"{row.variant} [{runs.index(row.sweep.started) + 1}]"
+    return row.variant
 
 
 def _time(cell: Cell) -> str:
@@ -126,10 +126,10 @@ def _loading_cells(row: SpeedRow, columns: list[str]) -> list[str]:
     if sweep is None or not sweep.sizes:
         return ["-"] * (4 + len(columns))
     sizes = (sweep.checkpoint_bytes, sweep.weights_bytes, sweep.load_peak_memory_bytes)
-    file, weights, peak = (format_number(size / GIB) if size is not None else "-" for size in sizes)
+    file, weights, peak = (format_number(size / GIB) for size in sizes)
     most = max((size.num_images for size in [*sweep.sizes, *sweep.filled] if size.outcome == "ok"), default=0)
     fits = [_capacity(one, FARTHEST * most) for one in row.capacities] or ["-"] * len(columns)
-    return [file, weights, f"{sweep.load_seconds or 0:.1f} s", peak, *fits]
+    return [file, weights, f"{sweep.load_seconds:.1f} s", peak, *fits]
 
 
 def _capacity(capacity: Capacity, farthest: int) -> str:
@@ -146,8 +146,8 @@ def _medians(sweep: SweepResult) -> str:
 
 def _reason(row: SpeedRow) -> str:
     assert row.error
-    outcome = row.outcome if row.sweep else ""  # what has not run has not failed
-    return f"{f'{row.variant} {outcome}'.rstrip()}: {one_line(row.error.message)}"
+    outcome = "" if row.outcome == "missing" else f" {row.outcome}"
+    return f"{row.variant}{outcome}: {one_line(row.error.message)}"
 
 
 def _remarks(table: SpeedTable) -> list[str]:

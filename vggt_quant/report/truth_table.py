@@ -1,43 +1,37 @@
-"""The part of the summary that holds the variants against the ground truth, with intervals and the mark of noise."""
+"""The part of the summary that compares the variants with the ground truth: intervals, and a mark for no difference.
 
-from dataclasses import dataclass
+Which columns there are, in which order, and how their figures are printed is what the metrics of the results say.
+"""
 
-from vggt_quant.report.rows import REFERENCE_VARIANT, is_as_fp32, is_random, truth_scenes
-from vggt_quant.report.text_table import lay_out
+from vggt_quant.report.rows import REFERENCE_VARIANT, is_as_fp32, is_random, printed, truth_scenes
+from vggt_quant.report.text_table import WIDTH, lay_out
 from vggt_quant.results.intervals import FEWEST_SCENES
-from vggt_quant.results.schema import ComparisonReport, Estimate
+from vggt_quant.results.metric import Metric, columns
+from vggt_quant.results.report_schema import ComparisonReport, Estimate
 
-CONTROL = "constant_depth_abs_rel"
 SAME_AS_FP32 = "~"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
-    """A figure of `TruthAccuracy`, shown a hundredfold: shares in per cent, metres in centimetres."""
-
-    figure: str
-    title: str
-    unit: str
-
-
-COLUMNS = (
-    Column(figure="pose_auc_30", title="↑ pose AUC@30", unit="%"),
-    Column(figure="pose_auc_5", title="↑ pose AUC@5", unit="%"),
-    Column(figure="depth_abs_rel", title="↓ depth AbsRel", unit="%"),
-    Column(figure="depth_delta_125", title="↑ depth <1.25x", unit="%"),
-    Column(figure="point_error_of_scene_size", title="↓ point error", unit="% of scene"),
-    Column(figure="cloud_overall_mean", title="↓ cloud error", unit="cm"),
-)
+ARROWS = {"up": "↑", "down": "↓", None: " "}
+SHORTEST_NAME = 12
+"""Names are shortened down to this before a column goes into a table of its own."""
+NARROW = 4
+"""An interval at least this wide, in the printed unit, is printed without its last digit."""
 
 
 def truth_section(report: ComparisonReport) -> list[str]:
     """Title, table and legend; nothing where no ground truth is known."""
-    num_scenes = len(truth_scenes(report.methods))
+    num_scenes = len(truth_scenes(report.variants))
     if not num_scenes:
         return []
     if is_random(report):
-        return ["The ground truth is known, but random weights have learnt nothing: no variant is held against it."]
-    return [_title(num_scenes), "", *_table(report), *_legend(report, num_scenes)]
+        return ["The ground truth is known, but random weights have learnt nothing: no variant is compared with it."]
+    shown = shown_metrics(report)
+    return [_title(num_scenes), "", *_tables(report, shown), *_legend(report, shown, num_scenes)]
+
+
+def shown_metrics(report: ComparisonReport) -> dict[str, Metric]:
+    """The metrics with a column that any variant has an estimate of, in the order of the columns."""
+    metrics = columns(report.metrics.get("truth", {}))
+    return {name: metric for name, metric in metrics.items() if any(name in row.truth for row in report.variants)}
 
 
 def _title(num_scenes: int) -> str:
@@ -48,60 +42,94 @@ def _title(num_scenes: int) -> str:
     return f"Against the ground truth of {num_scenes} scenes: mean [95 % interval over the scenes]"
 
 
-def _table(report: ComparisonReport) -> list[str]:
-    names = ["", "variant", *(row.variant for row in report.methods)]
-    control = next((row.truth[CONTROL] for row in report.methods if CONTROL in row.truth), None)
-    names += ["same depth everywhere"] if control else []
-    shown = [_cells(column, report, control) for column in COLUMNS if _has(column, report)]
-    return lay_out(names, [list(line) for line in zip(*shown, strict=True)], [""] * len(names), header=2)
+def _tables(report: ComparisonReport, shown: dict[str, Metric]) -> list[str]:
+    """One table, or several below each other where its columns do not fit side by side."""
+    controls = _controls(report, shown)
+    names = ["", "variant", *(row.variant for row in report.variants), *controls]
+    cells = [_cells(name, metric, report, controls) for name, metric in shown.items()]
+    lines: list[str] = []
+    for group in _fitting(cells, WIDTH - min(SHORTEST_NAME, max(map(len, names))) - 2):
+        lines += [""] if lines else []
+        lines += lay_out(names, [list(line) for line in zip(*group, strict=True)], [""] * len(names), header=2)
+    return lines
 
 
-def _has(column: Column, report: ComparisonReport) -> bool:
-    return any(column.figure in row.truth for row in report.methods)
+def _fitting(cells: list[list[str]], room: int) -> list[list[list[str]]]:
+    """The columns in groups that are each no wider than `room`."""
+    groups: list[list[list[str]]] = []
+    used = room
+    for column in cells:
+        width = 1 + max(map(len, column))
+        if not groups or used + width > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(column)
+        used += width
+    return groups
 
 
-def _cells(column: Column, report: ComparisonReport, control: Estimate | None) -> list[str]:
-    """A column: title, unit, a cell for each variant, and one for the control if there is any."""
-    estimates = [row.truth.get(column.figure) for row in report.methods]
-    digits = 0 if max(_width(estimate) for estimate in estimates if estimate) >= 4 else 1
-    estimates += [control if column.figure == "depth_abs_rel" else None] if control else []
-    return [column.title, column.unit, *(_cell(estimate, digits=digits) for estimate in estimates)]
+def _controls(report: ComparisonReport, shown: dict[str, Metric]) -> dict[str, dict[str, Estimate]]:
+    """Title of a row that no model made -> the metric it stands for -> its figure."""
+    controls: dict[str, dict[str, Estimate]] = {}
+    for name, metric in report.metrics.get("truth", {}).items():
+        made = next((row.truth[name] for row in report.variants if name in row.truth), None)
+        if made and metric.control_of in shown:
+            controls.setdefault(metric.title, {})[str(metric.control_of)] = made
+    return controls
 
 
-def _width(estimate: Estimate) -> float:
-    return 0.0 if estimate.low is None or estimate.high is None else 100 * (estimate.high - estimate.low)
+def _cells(name: str, metric: Metric, report: ComparisonReport, controls: dict[str, dict[str, Estimate]]) -> list[str]:
+    """A column: title, unit, a cell for each variant and for each control."""
+    estimates = [row.truth.get(name) for row in report.variants]
+    digits = metric.decimals
+    if digits and any(_width(estimate, metric) >= NARROW for estimate in estimates if estimate):
+        digits -= 1
+    estimates += [figures.get(name) for figures in controls.values()]
+    title = f"{ARROWS[metric.better]} {metric.title}".strip()
+    return [title, metric.unit, *(_cell(estimate, metric, digits) for estimate in estimates)]
 
 
-def _cell(estimate: Estimate | None, *, digits: int) -> str:
+def _width(estimate: Estimate, metric: Metric) -> float:
+    return 0.0 if estimate.low is None or estimate.high is None else metric.scale * (estimate.high - estimate.low)
+
+
+def _cell(estimate: Estimate | None, metric: Metric, digits: int | None) -> str:
     """`76.1 [70–82]~`; the place of the mark stays empty without it, so that figures stand below each other."""
     if estimate is None:
         return "- "
-    mark = SAME_AS_FP32 if is_as_fp32(estimate) else " "
+    mark = SAME_AS_FP32 if is_as_fp32(estimate, metric) else " "
     interval = ""
     if estimate.low is not None and estimate.high is not None:
-        interval = f" [{100 * estimate.low:.{digits}f}–{100 * estimate.high:.{digits}f}]"
-    return f"{100 * estimate.mean:.1f}{interval}{mark}"
+        low, high = (printed(end, metric, digits) for end in (estimate.low, estimate.high))
+        interval = f" [{low}–{high}]"
+    return f"{printed(estimate.mean, metric)}{interval}{mark}"
 
 
-def _legend(report: ComparisonReport, num_scenes: int) -> list[str]:
+def _legend(report: ComparisonReport, shown: dict[str, Metric], num_scenes: int) -> list[str]:
     mark = ""
-    if any(estimate.within_noise is not None for row in report.methods for estimate in row.truth.values()):
+    if any(estimate.within_noise is not None for row in report.variants for estimate in row.truth.values()):
         noise = f"within the noise of these {num_scenes} scenes or the last digit"
         mark = f", {SAME_AS_FP32} no different from {REFERENCE_VARIANT} {noise}"
-    lines = [
-        f"↑ more is better, ↓ less is better{mark}.",
-        "AUC: camera poses of all pairs of images, errors up to 30 (5) degrees count. Depth: after one scale a scene.",
-        "Points: after the best similarity. Point error: the model's own points. Cloud error: its depth and cameras.",
-    ]
-    return [*lines, *_fewer_scenes(report, num_scenes)]
+    sentences = dict.fromkeys(metric.legend for metric in shown.values() if metric.legend)
+    return [f"↑ more is better, ↓ less is better{mark}.", *_packed(sentences), *_fewer_scenes(report, shown)]
 
 
-def _fewer_scenes(report: ComparisonReport, num_scenes: int) -> list[str]:
+def _packed(sentences: dict[str, None]) -> list[str]:
+    """As few lines as the sentences take without being broken."""
+    lines: list[str] = []
+    for sentence in sentences:
+        if lines and len(lines[-1]) + 1 + len(sentence) <= WIDTH:
+            lines[-1] += f" {sentence}"
+        else:
+            lines.append(sentence)
+    return lines
+
+
+def _fewer_scenes(report: ComparisonReport, shown: dict[str, Metric]) -> list[str]:
     """Which columns do not stand on all scenes."""
-    fewer = {}
-    for column in COLUMNS:
-        counts = [row.truth[column.figure].num_scenes for row in report.methods if column.figure in row.truth]
-        if counts and counts[0] < num_scenes:
-            fewer[column.title[2:]] = counts[0]
-    listed = ", ".join(f"{title} {count}" for title, count in fewer.items())
-    return [f"Not every scene's truth tells all; scenes behind a column: {listed}."] if fewer else []
+    fewer = []
+    for name, metric in shown.items():
+        count = next(row.truth[name].num_scenes for row in report.variants if name in row.truth)
+        if count < len(truth_scenes(report.variants)):
+            fewer.append(f"{metric.title} {count}")
+    return [f"Some scenes lack part of the ground truth. Scenes per column: {', '.join(fewer)}."] if fewer else []

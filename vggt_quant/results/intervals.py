@@ -114,7 +114,10 @@ def paired_difference(
     """
     if len(values) != len(baseline):
         raise ValueError(f"{len(values)} scenes stand against {len(baseline)}; compare figures of the same scenes.")
-    differences = [None if None in pair else pair[0] - pair[1] for pair in zip(values, baseline, strict=True)]
+    pairs = zip(values, baseline, strict=True)
+    differences = [value - other for value, other in pairs if value is not None and other is not None]
+    if len(differences) < len(values):
+        return None
     interval = bootstrap_interval(differences, level=level, resamples=resamples, seed=seed)
     return None if interval is None else (float(np.mean(differences)), *interval)
 

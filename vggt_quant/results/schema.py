@@ -1,28 +1,30 @@
-"""THE schema of every result file. Standard library only, so that a laptop without torch can read and redraw them.
+"""THE schema of every result file: a laptop without torch can read and redraw them.
 
-One dataclass per file; `write` stores it whole or not at all, `read` checks it, `json_schema` exports it. The unit
-stands in the key (`latency_ms_median`, `peak_memory_bytes`); what is unknown or infinite is `null`, never NaN.
+One record per file; `write` stores it whole or not at all, `read` checks it, `json_schema` exports it. The unit stands
+in the key (`latency_ms_median`, `peak_memory_bytes`); what is unknown or infinite is `null`, never NaN.
+
+What a step does for one variant ends in one of three records, told apart by `outcome`: the figures (`ok`),
+`Unsupported` or `Failed`. Every file begins with `schema_version`.
 """
 
-import dataclasses
 import json
-import math
-import typing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
+
+import msgspec
 
 from vggt_quant.results.files import write_text
+from vggt_quant.results.metric import Figures, Group, Metrics
+from vggt_quant.results.record import Measured, Record
 from vggt_quant.results.scene_schema import OutputInfo, SceneAccuracy, SceneImages, SceneReference
-from vggt_quant.results.typed_json import build
+from vggt_quant.results.validation import build
 
-SCHEMA_VERSION = 2
-Result = typing.TypeVar("Result")
+SCHEMA_VERSION = 3
+Result = TypeVar("Result", bound=Record)
 Outcome = Literal["ok", "unsupported", "failed"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Provenance:
+class Provenance(Record, frozen=True, kw_only=True):
     """Where and with what a file was made."""
 
     package_version: str
@@ -41,8 +43,7 @@ class Provenance:
     """UTC, ISO 8601."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelResult:
+class ModelResult(Record, frozen=True, kw_only=True):
     """Which model is compared."""
 
     name: str
@@ -55,8 +56,7 @@ class ModelResult:
     revision: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImagesResult:
+class ImagesResult(Record, frozen=True, kw_only=True):
     """Which photos are compared on (images.json), or calibrated with (calibration.json): one entry a scene."""
 
     folder: str
@@ -65,8 +65,7 @@ class ImagesResult:
     scenes: list[SceneImages]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReferenceResult:
+class ReferenceResult(Record, frozen=True, kw_only=True):
     """The fp32 outputs that every variant is compared with, in the order of the scenes."""
 
     scenes: list[SceneReference]
@@ -76,8 +75,7 @@ class ReferenceResult:
     provenance: Provenance
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeptLayer:
+class KeptLayer(Record, frozen=True, kw_only=True):
     """A linear layer that stays in higher precision, and why."""
 
     name: str
@@ -85,8 +83,7 @@ class KeptLayer:
     num_parameters: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Error:
+class Error(Record, frozen=True, kw_only=True):
     """What went wrong, for people first."""
 
     stage: str
@@ -96,8 +93,7 @@ class Error:
     exit_code: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
+class Status(Record, frozen=True, kw_only=True):
     """The record that every job leaves beside its log, above all when it fails."""
 
     stage: str
@@ -109,165 +105,193 @@ class Status:
     created: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QuantizeResult:
+class Unsupported(Record, frozen=True, kw_only=True, tag_field="outcome", tag="unsupported"):
+    """A step that this machine cannot do for a variant, and why."""
+
+    outcome: ClassVar[Literal["unsupported"]] = "unsupported"
+    variant: str
+    error: Error
+    key: str | None = None
+    """Hash of all that decides the result, where the step keeps one."""
+    started: str | None = None
+    """As in `SweepResult`."""
+
+
+class Failed(Record, frozen=True, kw_only=True, tag_field="outcome", tag="failed"):
+    """A step that failed for a variant, and why."""
+
+    outcome: ClassVar[Literal["failed"]] = "failed"
+    variant: str
+    error: Error
+    key: str | None = None
+    """As in `Unsupported`."""
+    started: str | None = None
+    """As in `SweepResult`."""
+
+
+class PackedModel(Record, frozen=True, kw_only=True):
+    """What quantizing a model gave; the checkpoint's own header holds it, too."""
+
+    spec: dict[str, Any]
+    """Method, its settings and the policy: what decides the weights."""
+    weights_bytes: int
+    """Every parameter, buffer and packed object of the model in memory, shared storage counted once."""
+    num_parameters: int
+    quantized_parameters: int
+    quantized_share: float
+    bytes_per_quantized_weight_memory: Measured
+    """Null where nothing is quantized."""
+    formats: dict[str, int]
+    """Number of layers in each format; `dense` are linear layers that were kept."""
+    kept: list[KeptLayer]
+    weight_sqnr_db_median: Measured
+    weight_sqnr_db_min: Measured
+    """Null where nothing is quantized, or nothing is lost."""
+    seconds: float
+    peak_memory_bytes: int
+    provenance: Provenance
+
+
+class QuantizeResult(PackedModel, frozen=True, kw_only=True, tag_field="outcome", tag="ok"):
     """A packed checkpoint: where it lies, what it weighs, what is in it."""
 
+    outcome: ClassVar[Literal["ok"]] = "ok"
     variant: str
-    outcome: Outcome
-    error: Error | None
-    spec: dict[str, Any]
-    key: str | None = None
-    checkpoint: str | None = None
-    cached: bool | None = None
-    checkpoint_bytes: int | None = None
-    weights_bytes: int | None = None
-    """Every parameter, buffer and packed object of the model in memory, shared storage counted once."""
-    num_parameters: int | None = None
-    quantized_parameters: int | None = None
-    quantized_share: float | None = None
-    bytes_per_quantized_weight_memory: float | None = None
-    bytes_per_quantized_weight_disk: float | None = None
-    formats: dict[str, int] = field(default_factory=dict)
-    """Number of layers in each format; `dense` are linear layers that were kept."""
-    kept: list[KeptLayer] = field(default_factory=list)
-    weight_sqnr_db_median: float | None = None
-    weight_sqnr_db_min: float | None = None
-    seconds: float | None = None
-    peak_memory_bytes: int | None = None
-    provenance: Provenance | None = None
+    key: str
+    checkpoint: str
+    cached: bool
+    checkpoint_bytes: int
+    bytes_per_quantized_weight_disk: Measured
+    """Null where nothing is quantized."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AccuracyResult:
+class Packed(Protocol):
+    """A packed checkpoint to be measured: a `QuantizeResult`, or a `PackedFile` where there is only the file."""
+
+    @property
+    def variant(self) -> str:
+        """What the row is called."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Path of the file."""
+
+
+class PackedFile(Record, frozen=True, kw_only=True):
+    """A packed checkpoint of which nothing but the file is at hand."""
+
+    variant: str
+    checkpoint: str
+
+
+class AccuracyResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="ok"):
     """Deviation from fp32 on the same photos, and from the truth where that is known, scene by scene."""
 
+    outcome: ClassVar[Literal["ok"]] = "ok"
     variant: str
-    outcome: Outcome
-    error: Error | None
     label: str
-    run: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any]
     """How the checkpoint was run: the fields of `variants.Run`."""
-    scenes: list[SceneAccuracy] = field(default_factory=list)
-    note: str | None = None
-    provenance: Provenance | None = None
+    metrics: Metrics | None
+    """What the figures of the scenes are. Null in a report, which says it once for all variants."""
+    scenes: list[SceneAccuracy]
+    note: str | None
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        """Refuse figures that `metrics` does not name."""
+        if self.metrics is not None:
+            expect_known(self.scenes, self.metrics)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpeedResult:
+class SpeedResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="ok"):
     """Time and memory of the whole forward pass in a fresh process."""
 
+    outcome: ClassVar[Literal["ok"]] = "ok"
     variant: str
-    outcome: Outcome
-    error: Error | None
-    run: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any]
     """How the checkpoint was run: the fields of `variants.Run`."""
-    shape: list[int] = field(default_factory=list)
-    compute_dtype: str | None = None
-    kernels: dict[str, str] = field(default_factory=dict)
+    shape: list[int]
+    compute_dtype: str
+    kernels: dict[str, str]
     """Format -> the kernel that really ran."""
-    warmup_runs: int | None = None
-    latencies_ms: list[float] = field(default_factory=list)
-    latency_ms_median: float | None = None
-    latency_ms_iqr: float | None = None
-    load_seconds: float | None = None
-    weights_bytes: int | None = None
-    checkpoint_bytes: int | None = None
-    peak_memory_bytes: int | None = None
-    peak_memory_kind: Literal["cuda allocator", "resident set"] | None = None
-    resident_before_bytes: int | None = None
+    warmup_runs: int
+    latencies_ms: list[float]
+    latency_ms_median: float
+    latency_ms_iqr: float
+    load_seconds: float
+    weights_bytes: int
+    checkpoint_bytes: int
+    peak_memory_bytes: int
+    peak_memory_kind: Literal["cuda allocator", "resident set"]
+    resident_before_bytes: int
     """Resident set of the process before the model was loaded: Python and torch alone."""
-    other_processor_share: float | None = None
+    other_processor_share: Measured
     """Share of the machine's processors that other programs used while this was timed."""
-    note: str | None = None
-    provenance: Provenance | None = None
+    note: str | None
+    provenance: Provenance
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """One figure of a variant over scenes: its mean, how sure that is, and how it differs from fp32's.
-
-    Intervals are 95 % bootstrap intervals over scenes. One scene has none; without fp32 there is no difference.
-    """
-
-    mean: float
-    num_scenes: int
-    low: float | None = None
-    high: float | None = None
-    difference: float | None = None
-    """Mean over scenes of this variant's figure minus fp32's on the same scene."""
-    difference_low: float | None = None
-    difference_high: float | None = None
-    within_noise: bool | None = None
-    """Whether zero lies inside the difference's interval: the variant may as well be no different from fp32."""
+def expect_known(scenes: list[SceneAccuracy], metrics: Metrics) -> None:
+    """Raise ValueError if a scene has a figure of a metric that `metrics` does not describe."""
+    for scene in scenes:
+        groups: dict[Group, Figures] = {"deviation": scene.deviation, "truth": scene.truth or {}}
+        for group, figures in groups.items():
+            if unknown := figures.keys() - metrics.get(group, {}).keys():
+                raise ValueError(f"scene {scene.scene} has {group} figures that no metric describes: {sorted(unknown)}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MethodRow:
-    """One variant in the comparison: every figure, or the error where it failed."""
-
-    variant: str
-    outcome: Outcome
-    error: Error | None
-    quantize: QuantizeResult | None = None
-    accuracy: AccuracyResult | None = None
-    speed: SpeedResult | None = None
-    compression_vs_fp32: float | None = None
-    """fp32 checkpoint bytes over this variant's."""
-    speedup_vs_fp32: float | None = None
-    speedup_vs_bf16: float | None = None
-    """Ratios of median latencies; null when the two were not measured on the same device."""
-    deviation: dict[str, Estimate] = field(default_factory=dict)
-    """Figures of `SceneAccuracy` (how far from fp32) over all scenes, by their names."""
-    truth: dict[str, Estimate] = field(default_factory=dict)
-    """Figures of `TruthAccuracy` (how far from the truth) over the scenes whose truth tells, by their names."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ComparisonReport:
-    """comparison_report.json: the whole comparison in one file."""
-
-    partial: bool
-    """True when a variant failed and the run goes on later."""
-    model: ModelResult | None
-    images: ImagesResult | None
-    calibration: ImagesResult | None
-    """Scenes for methods that calibrate; no photo of them is among `images`. Null when none are configured."""
-    reference: ReferenceResult | None
-    methods: list[MethodRow]
-    recommendation: str
-    errors: list[Error]
-    """Errors of steps that belong to no variant, e.g. the fp32 reference."""
-    schema_version: int = SCHEMA_VERSION
-    created: str = ""
-
-
-RESULT_TYPES = (
-    ModelResult,
-    ImagesResult,
-    ReferenceResult,
-    Status,
-    QuantizeResult,
-    AccuracyResult,
-    SpeedResult,
-    ComparisonReport,
-)
-
-
-def finite(value: float) -> float | None:
-    """`value`, or None where JSON has no word for it (NaN, infinity)."""
-    return float(value) if math.isfinite(value) else None
-
-
-def write(result: Any, path: Path | str) -> None:
+def write(result: Record, path: Path | str) -> None:
     """Write a result as JSON, whole or not at all; a NaN or infinity inside is a ValueError."""
-    write_text(json.dumps(dataclasses.asdict(result), indent=1, allow_nan=False) + "\n", path)
+    write_text(as_text(result), path)
+
+
+def as_text(result: Record) -> str:
+    """A result as the JSON of its file; a NaN or infinity inside is a ValueError."""
+    data = {"schema_version": SCHEMA_VERSION, **msgspec.to_builtins(result)}
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def read(cls: type[Result], path: Path | str) -> Result:
-    """Read a result file of type `cls`; a file of another shape is a ValueError that names the file and the field."""
+    """Read a result file of type `cls`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is of another type or of another version of this package, or damaged; the sentence names the file
+            and the field.
+    """
+    return cast(Result, _read(cls, cls.__name__, path))
+
+
+def read_outcome(cls: type[Result], path: Path | str) -> Result | Unsupported | Failed:
+    """Read what a step did for a variant: a `cls`, or why there is none; raises as `read` does."""
+    return cast("Result | Unsupported | Failed", _read(cls | Unsupported | Failed, cls.__name__, path))
+
+
+def _read(kind: Any, name: str, path: Path | str) -> Any:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-        return build(cls, data)
-    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a {cls.__name__}: {error}; delete it and run again.") from error
+    except ValueError as error:
+        raise _damaged(name, path, error) from error
+    version = data.pop("schema_version", None) if isinstance(data, dict) else SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        written = "an older version" if version is None or version in range(SCHEMA_VERSION) else "another version"
+        raise ValueError(f"{path} is a result of {written} of vggt_quant; delete it and run again to measure it anew.")
+    try:
+        return build(kind, data)
+    except ValueError as error:
+        raise _damaged(name, path, error) from error
+
+
+def _damaged(name: str, path: Path | str, error: ValueError) -> ValueError:
+    return ValueError(f"{path} is not a valid {name}: {str(error).rstrip('.')}; delete it and run again.")
+
+
+def json_schema(cls: type[Record]) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the file of a result, its nested types under `$defs`."""
+    (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    file = definitions.pop(cls.__name__)
+    version = {"type": "integer", "const": SCHEMA_VERSION}
+    file["properties"] = {"schema_version": version, **file["properties"]}
+    file["required"] = ["schema_version", *file["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **file, "$defs": definitions}

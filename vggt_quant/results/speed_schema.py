@@ -1,27 +1,25 @@
 """What result files say of cost against size: one variant timed on more and more images, and the table of them all.
 
-Part of THE schema, as `scene_schema` is. Standard library only.
+Part of THE schema, as `scene_schema` is.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from vggt_quant.results.schema import Error, Outcome, Provenance
+from vggt_quant.results.record import Measured, Record
+from vggt_quant.results.schema import Error, Provenance
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputSqnr:
+class OutputSqnr(Record, frozen=True, kw_only=True):
     """How far one output of the timed engine is from strict float32."""
 
     output: str
-    sqnr_db: float | None
+    sqnr_db: Measured
     """10 log10 of signal power over error power; null when identical or not finite."""
     identical: bool
     error: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SizeResult:
+class SizeResult(Record, frozen=True, kw_only=True):
     """Time, memory and deviation of the forward pass on one number of images."""
 
     num_images: int
@@ -29,65 +27,62 @@ class SizeResult:
     reason: str | None = None
     tried_gib: int | None = None
     """Run to see whether it fits into so many GiB; CUDA's allocator was held to them."""
-    first_pass_seconds: float | None = None
+    first_pass_seconds: Measured = None
     """The very first pass, with all that is compiled, tuned and captured for this size."""
-    latencies_ms: list[float] = field(default_factory=list)
-    latency_ms_median: float | None = None
-    latency_ms_low: float | None = None
-    latency_ms_high: float | None = None
+    latencies_ms: list[float] = []
+    latency_ms_median: Measured = None
+    latency_ms_low: Measured = None
+    latency_ms_high: Measured = None
     """Ends of the 95 % bootstrap interval of the median; null for fewer than six passes."""
-    latency_ms_iqr: float | None = None
+    latency_ms_iqr: Measured = None
     peak_memory_bytes: int | None = None
     """Peak at this size, its first pass included: what the machine must have. Not the peak of loading."""
     steady_peak_memory_bytes: int | None = None
     """Peak of the timed passes alone; what a CUDA graph holds does not count in it."""
     reserved_memory_bytes: int | None = None
     """Peak of what CUDA's allocator took from the driver at this size."""
-    kernels: dict[str, str] = field(default_factory=dict)
+    kernels: dict[str, str] = {}
     """Format or part -> the kernel that ran at this size."""
-    operations: dict[str, int] = field(default_factory=dict)
+    operations: dict[str, int] = {}
     """Arithmetic -> operations of all products of a pass, a multiplication and its addition being two."""
     least_bytes: int | None = None
     """Weights as they are stored, images and outputs, each once."""
-    other_processor_share: float | None = None
-    gpu: dict[str, float] = field(default_factory=dict)
+    other_processor_share: Measured = None
+    gpu: dict[str, float] = {}
     """Clocks, temperature and power right behind the timed passes, unit in the key."""
-    outputs: list[OutputSqnr] = field(default_factory=list)
+    outputs: list[OutputSqnr] = []
     """Against strict float32, where that was asked for at this size."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepResult:
+class SweepResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="ok"):
     """One variant in one fresh process, loaded once and timed on more and more images."""
 
+    outcome: ClassVar[Literal["ok"]] = "ok"
     variant: str
-    outcome: Outcome
-    error: Error | None
     key: str | None = None
-    """Hash of all that decides these figures."""
+    """Hash of all that decides these figures; null outside a table."""
     started: str | None = None
     """When the run of the whole table started that this belongs to: speedups compare within one run."""
-    run: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any]
     """How the checkpoint was run: the fields of `variants.Run`."""
-    image_size: list[int] = field(default_factory=list)
-    compute_dtype: str | None = None
-    load_seconds: float | None = None
-    load_peak_memory_bytes: int | None = None
-    weights_bytes: int | None = None
-    checkpoint_bytes: int | None = None
-    memory_kind: Literal["cuda allocator", "resident set"] | None = None
-    device_memory_bytes: int | None = None
-    sizes: list[SizeResult] = field(default_factory=list)
-    filled: list[SizeResult] = field(default_factory=list)
+    image_size: list[int]
+    compute_dtype: str
+    load_seconds: float
+    load_peak_memory_bytes: int
+    weights_bytes: int
+    checkpoint_bytes: int
+    memory_kind: Literal["cuda allocator", "resident set"]
+    device_memory_bytes: int
+    sizes: list[SizeResult]
+    filled: list[SizeResult]
     """Numbers of images that should just fit into some memory, run once each to see."""
-    libraries: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str]
     """Versions of the libraries with kernels that are installed."""
-    note: str | None = None
-    provenance: Provenance | None = None
+    note: str | None
+    provenance: Provenance
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Growth:
+class Growth(Record, frozen=True, kw_only=True):
     """constant + linear n + quadratic n^2 of the number of images n, fitted to relative errors, no term negative."""
 
     constant: float
@@ -95,8 +90,7 @@ class Growth:
     quadratic: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Capacity:
+class Capacity(Record, frozen=True, kw_only=True):
     """The largest number of images that fits into a memory."""
 
     memory_gib: int
@@ -107,48 +101,46 @@ class Capacity:
     growth of the peak."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
+class Cell(Record, frozen=True, kw_only=True):
     """One variant at one number of images, beside the baseline of the same run."""
 
     num_images: int
     outcome: Literal["ok", "out_of_memory"]
     reason: str | None
-    latency_ms_median: float | None = None
-    latency_ms_low: float | None = None
-    latency_ms_high: float | None = None
+    latency_ms_median: Measured = None
+    latency_ms_low: Measured = None
+    latency_ms_high: Measured = None
     peak_memory_bytes: int | None = None
-    speedup_vs_bf16: float | None = None
+    speedup_vs_bf16: Measured = None
     """Median of the own bf16 engine in the same run over this median."""
     apart_from_bf16: bool | None = None
     """Whether the two intervals do not touch."""
-    least_ms: float | None = None
+    least_ms: Measured = None
     """What this GPU would take at its maker's rates; null where nothing was counted, or the rates are not known."""
-    roofline_share: float | None = None
+    roofline_share: Measured = None
     """That over the median, 0 to 1."""
     worst_output: str | None = None
-    worst_sqnr_db: float | None = None
+    worst_sqnr_db: Measured = None
     """The lowest SQNR of any output against strict float32; null where not compared, or all are identical."""
     identical: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpeedRow:
+class SpeedRow(Record, frozen=True, kw_only=True):
     """One variant of the table."""
 
     variant: str
-    outcome: Outcome
+    outcome: Literal["ok", "unsupported", "failed", "missing"]
+    """`missing`: not measured yet."""
     error: Error | None
     sweep: SweepResult | None
-    """Everything that was measured."""
-    cells: list[Cell] = field(default_factory=list)
+    """Everything that was measured; null where the outcome is not ok."""
+    cells: list[Cell] = []
     latency_growth_ms: Growth | None = None
     memory_growth_bytes: Growth | None = None
-    capacities: list[Capacity] = field(default_factory=list)
+    capacities: list[Capacity] = []
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpeedTable:
+class SpeedTable(Record, frozen=True, kw_only=True):
     """speed_table.json: cost against the number of images, variant by variant."""
 
     label: str

@@ -105,6 +105,9 @@ def _explain_struct(kind: type[Struct], data: Mapping[Any, Any], where: str, pat
     fields = {field.encode_name: field for field in structs.fields(kind)}
     tag = kind.__struct_config__.tag_field
     known = [*([tag] if tag else []), *fields]
+    if tag and data.get(tag, kind.__struct_config__.tag) != kind.__struct_config__.tag:
+        own = kind.__struct_config__.tag
+        return f"{_place(where, _step(path, tag))}should be {own}, but is {_shown(data[tag])}."
     for key in data if kind.__struct_config__.forbid_unknown_fields else ():
         if key not in known:
             keys = f"the keys are {', '.join(known)}" if known else "there are none"

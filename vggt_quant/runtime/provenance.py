@@ -22,7 +22,7 @@ def provenance(device: str) -> Provenance:
         package_version=importlib.metadata.version("vggt-quant"),
         commit=commit(),
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         device=device,
         device_name=torch.cuda.get_device_name() if is_gpu else machine.cpu_name(),
         device_capability=".".join(map(str, torch.cuda.get_device_capability())) if is_gpu else None,

@@ -9,11 +9,13 @@ evaluations of PoseDiffusion (Wang et al. 2023) and VGGT (Wang et al. 2025).
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from vggt_quant.data.geometry import direction_angle, rotation_angle
+from vggt_quant.data.geometry import direction_angle, pose_to_cameras, rotation_angle
+from vggt_quant.results.metric import Figures, Group, Metric, degrees, percent
 
 AUC_DEGREES = (30, 15, 5, 3)
 SHARE_DEGREES = (5, 15, 30)
@@ -25,7 +27,46 @@ ROUNDINGS = 16
 """Nor has one up to so many rounding errors of the true camera centres, as when a camera only turns."""
 
 
-def pose_accuracy(predicted: Tensor, true: Tensor, *, fold_sign: bool = True) -> dict[str, int | float | None]:
+COLUMNS = {30: 10, 5: 20}
+LEGEND = "AUC: camera poses of all pairs of images, errors up to 30 (5) degrees count."
+GROUP: Group = "truth"
+METRICS = {
+    "num_pairs": Metric(title="pairs of images", meaning="Pairs of images whose poses are known.", is_count=True),
+    **{
+        f"pose_auc_{limit}": percent(
+            f"pose AUC@{limit}",
+            f"Share of the pairs whose larger angle is under 1, 2, ... {limit} degrees, averaged.",
+            better="up",
+            column=COLUMNS.get(limit),
+            legend=LEGEND if limit in COLUMNS else "",
+            panel="Cameras vs ground truth" if limit in COLUMNS else None,
+        )
+        for limit in AUC_DEGREES
+    },
+    **{
+        f"{name}_{limit}": percent(
+            f"{name.upper()}@{limit}", f"Share of the pairs whose {what} is off by less.", better="up"
+        )
+        for name, what in (("rra", "relative rotation"), ("rta", "translation direction"))
+        for limit in SHARE_DEGREES
+    },
+    "rotation_error_deg_median": degrees("rotation error", "Median of the pairs' errors of relative rotation."),
+    "direction_error_deg_median": degrees("direction error", "Median of the pairs' errors of direction."),
+}
+
+
+def measure(outputs: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> Figures:
+    """Compare the poses of the frames whose pose is known."""
+    if "pose_enc" not in outputs or "extrinsics" not in known:
+        return {}
+    extrinsics = known["extrinsics"]
+    has_pose = extrinsics.isfinite().all(-1).all(-1)
+    # The size of the images decides the intrinsics only.
+    cameras, _ = pose_to_cameras(outputs["pose_enc"].double(), (1, 1))
+    return pose_accuracy(cameras[has_pose], extrinsics[has_pose])
+
+
+def pose_accuracy(predicted: Tensor, true: Tensor, *, fold_sign: bool = True) -> Figures:
     """Compare the relative poses of all pairs of views.
 
     Args:
@@ -109,7 +150,7 @@ def _area_under_curve(degrees: Tensor, limit: int) -> float | None:
     """The mean of a cumulative histogram is the mean share under each upper edge of its bins."""
     if not len(degrees):
         return None
-    return sum(_share_under(degrees, edge) for edge in range(1, limit + 1)) / limit
+    return sum(float((degrees < edge).double().mean()) for edge in range(1, limit + 1)) / limit
 
 
 def _median(degrees: Tensor) -> float | None:

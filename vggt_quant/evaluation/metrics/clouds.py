@@ -9,18 +9,72 @@ both, normal consistency the mean |n . n'| of such neighbours: the definitions o
 Occupancy Networks (Mescheder et al. 2019).
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from vggt_quant.data.geometry import umeyama
+from vggt_quant.data.geometry import pose_to_cameras, umeyama, unproject_depth
+from vggt_quant.results.metric import Figures, Group, centimetres, percent
 
 CLOUD_FIGURES = (
     *("cloud_accuracy_mean", "cloud_accuracy_median", "cloud_completeness_mean", "cloud_completeness_median"),
     *("cloud_overall_mean", "cloud_normal_consistency_mean"),
 )
+
+
+LEGEND = "Points: after the best similarity. Point error: the model's own points. Cloud error: its depth and cameras."
+GROUP: Group = "truth"
+METRICS = {
+    "point_error_of_scene_size": percent(
+        "point error",
+        "Mean distance of the model's own world_points to the true ones after the best similarity, as a part of the "
+        "scene's size: the mean distance of the true points to the first camera.",
+        better="down",
+        of="of scene",
+        column=50,
+        legend=LEGEND,
+    ),
+    "cloud_accuracy_mean": centimetres("cloud accuracy", "Mean distance of a predicted point to the nearest true one."),
+    "cloud_accuracy_median": centimetres("median cloud accuracy", "Median of the same distance."),
+    "cloud_completeness_mean": centimetres(
+        "cloud completeness", "Mean distance of a true point to the nearest predicted one."
+    ),
+    "cloud_completeness_median": centimetres("median cloud completeness", "Median of the same distance."),
+    "cloud_overall_mean": centimetres(
+        "cloud error", "Mean of cloud accuracy and cloud completeness.", column=60, legend=LEGEND
+    ),
+    "cloud_normal_consistency_mean": percent(
+        "normal consistency", "Mean |n . n'| of the normals of nearest points.", better="up"
+    ),
+}
+
+
+def measure(outputs: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> Figures:
+    """Compare the points of the pixels whose depth is known, in frames whose camera is known.
+
+    Points are judged twice: the model's own `world_points`, pixel by pixel; and the cloud that its depth gives when
+    unprojected with its own cameras (not the true ones), which is what VGGT's authors call "depth + camera" and find
+    more accurate. True points are the true depth unprojected with the true cameras.
+    """
+    if not {"extrinsics", "intrinsics", "depths"} <= known.keys():
+        return {}
+    extrinsics, intrinsics, depths = known["extrinsics"], known["intrinsics"], known["depths"]
+    points = unproject_depth(depths, extrinsics, intrinsics)
+    valid = (depths > 0) & points.isfinite().all(-1)
+    if not valid.any():
+        return {}
+    figures: Figures = {}
+    if "world_points" in outputs:
+        origin = _first_centre(extrinsics)
+        figures["point_error_of_scene_size"] = point_error(outputs["world_points"], points, valid, origin)
+    if {"depth", "pose_enc"} <= outputs.keys():
+        cameras = pose_to_cameras(outputs["pose_enc"].double(), (depths.shape[-2], depths.shape[-1]))
+        figures |= cloud_accuracy(unproject_depth(outputs["depth"], *cameras), points, valid)
+    return figures
 
 
 def point_error(predicted: Tensor, true: Tensor, valid: Tensor, origin: Tensor) -> float | None:
@@ -51,7 +105,7 @@ def point_error(predicted: Tensor, true: Tensor, valid: Tensor, origin: Tensor) 
 
 def cloud_accuracy(
     predicted: Tensor, true: Tensor, valid: Tensor, *, max_points: int = 20_000, seed: int = 0
-) -> dict[str, float | None]:
+) -> Figures:
     """Compare two clouds of points by nearest neighbours, both ways.
 
     The neighbours are sought among all valid points; only the points that seek are sampled, the same pixels on both
@@ -85,7 +139,9 @@ def cloud_accuracy(
     chosen = _choose(len(points[0]), max_points, seed)
     accuracy, accuracy_normals = _seek(chosen, points, normals, has_normal)
     completeness, completeness_normals = _seek(chosen, points[::-1], normals[::-1], has_normal)
-    both = accuracy_normals is not None and completeness_normals is not None
+    consistency = None
+    if accuracy_normals is not None and completeness_normals is not None:
+        consistency = (accuracy_normals + completeness_normals) / 2
     means = float(accuracy.mean()), float(completeness.mean())
     return {
         "cloud_accuracy_mean": means[0],
@@ -93,8 +149,14 @@ def cloud_accuracy(
         "cloud_completeness_mean": means[1],
         "cloud_completeness_median": float(np.median(completeness)),
         "cloud_overall_mean": sum(means) / 2,
-        "cloud_normal_consistency_mean": (accuracy_normals + completeness_normals) / 2 if both else None,
+        "cloud_normal_consistency_mean": consistency,
     }
+
+
+def _first_centre(extrinsics: Tensor) -> Tensor:
+    """Where the first camera that is known stands, [3]."""
+    first = extrinsics[extrinsics.isfinite().all(-1).all(-1)][0]
+    return -first[:, :3].mT @ first[:, 3]
 
 
 def _on_cpu(predicted: Tensor, true: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

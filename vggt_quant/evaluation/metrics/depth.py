@@ -4,11 +4,48 @@ One factor per scene, median(true) / median(predicted) over the valid pixels of 
 be seen in photos, but that its views share one scale can. No shift is fitted, and no view gets a factor of its own.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from torch import Tensor
 
+from vggt_quant.results.metric import Figures, Group, Metric, percent
 
-def depth_accuracy(predicted: Tensor, true: Tensor) -> dict[str, float | None]:
+LEGEND = "Depth: after one scale a scene."
+GROUP: Group = "truth"
+METRICS = {
+    "depth_abs_rel": percent(
+        "depth AbsRel",
+        "Mean of |d - d*| / d*, d* being the true depth.",
+        better="down",
+        column=30,
+        legend=LEGEND,
+        panel="Depth vs ground truth",
+    ),
+    "depth_delta_125": percent(
+        "depth <1.25x",
+        "Share of the pixels within a factor of 1.25 of the true depth.",
+        better="up",
+        column=40,
+        legend=LEGEND,
+    ),
+    "depth_scale": Metric(title="depth scale", meaning="The factor that brings the predicted depth to the true one."),
+    "depth_valid_share": Metric(title="known depth", meaning="Share of the pixels whose depth is known."),
+    "constant_depth_abs_rel": percent(
+        "same depth everywhere",
+        "AbsRel of one depth in all pixels, for which no photo is needed.",
+        better="down",
+        control_of="depth_abs_rel",
+    ),
+}
+
+
+def measure(outputs: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> Figures:
+    """Compare the depth maps in the pixels whose depth is known."""
+    return depth_accuracy(outputs["depth"], known["depths"]) if "depth" in outputs and "depths" in known else {}
+
+
+def depth_accuracy(predicted: Tensor, true: Tensor) -> Figures:
     """Compare depth maps, scaled once per scene by the ratio of medians.
 
     Args:
@@ -27,16 +64,20 @@ def depth_accuracy(predicted: Tensor, true: Tensor) -> dict[str, float | None]:
     if true.ndim != 3 or predicted.shape != true.shape:
         shapes = f"{list(predicted.shape)} and {list(true.shape)}"
         raise ValueError(f"Predicted and true depth have shapes {shapes}; give two of [S, H, W].")
-    predicted, true = (depth.detach().cpu().double().numpy() for depth in (predicted, true))
-    valid = np.isfinite(true) & (true > 0)
-    predicted, true = predicted[valid], true[valid]
-    figures = dict.fromkeys(("depth_abs_rel", "depth_delta_125", "depth_scale", "constant_depth_abs_rel"))
+    depths, truths = _as_numpy(predicted), _as_numpy(true)
+    valid = np.isfinite(truths) & (truths > 0)
+    depths, truths = depths[valid], truths[valid]
+    figures: Figures = dict.fromkeys(("depth_abs_rel", "depth_delta_125", "depth_scale", "constant_depth_abs_rel"))
     figures["depth_valid_share"] = float(valid.mean()) if valid.size else None
-    if true.size == 0:
+    if truths.size == 0:
         return figures
-    figures["constant_depth_abs_rel"] = _abs_rel(np.median(true), true)
-    scale = _median_scale(predicted, true)
-    return figures if scale is None else {**figures, **_errors(scale * predicted, true), "depth_scale": scale}
+    figures["constant_depth_abs_rel"] = _abs_rel(np.median(truths), truths)
+    scale = _median_scale(depths, truths)
+    return figures if scale is None else {**figures, **_errors(scale * depths, truths), "depth_scale": scale}
+
+
+def _as_numpy(depth: Tensor) -> np.ndarray:
+    return depth.detach().cpu().double().numpy()
 
 
 def _median_scale(predicted: np.ndarray, true: np.ndarray) -> float | None:
@@ -52,5 +93,5 @@ def _errors(aligned: np.ndarray, true: np.ndarray) -> dict[str, float]:
     return {"depth_abs_rel": _abs_rel(aligned, true), "depth_delta_125": float(within.mean())}
 
 
-def _abs_rel(depth: np.ndarray | float, true: np.ndarray) -> float:
+def _abs_rel(depth: np.ndarray | np.float64, true: np.ndarray) -> float:
     return float(np.mean(np.abs(depth - true) / true))
