@@ -15,6 +15,7 @@ import sample_results
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from vggt_quant.results.documentation import file_schema
 from vggt_quant.results.files import write_bytes
 from vggt_quant.results.record import Record, finite
 from vggt_quant.results.report_schema import ComparisonReport
@@ -29,7 +30,6 @@ from vggt_quant.results.schema import (
     Status,
     Unsupported,
     as_text,
-    json_schema,
     read,
     read_outcome,
     write,
@@ -82,7 +82,7 @@ def test_every_result_survives_a_round_trip(tmp_path, cls, data):
     path = tmp_path / "result.json"
     write(result, path)
     assert (read_outcome if cls in OUTCOMES else read)(cls, path) == result
-    jsonschema.validate(json.loads(path.read_text()), json_schema(cls))
+    jsonschema.validate(json.loads(path.read_text()), file_schema(cls))
 
 
 def test_a_written_file_reads_back_and_is_for_people_too(tmp_path):
@@ -218,12 +218,12 @@ def test_finite_turns_what_json_cannot_say_into_none():
 
 
 def test_the_exported_schema_is_in_step_with_the_records():
-    assert json.loads(SCHEMA.read_text()) == json_schema(ComparisonReport), "run: make docs"
+    assert json.loads(SCHEMA.read_text()) == file_schema(ComparisonReport), "run: make docs"
 
 
 def test_the_schema_itself_is_valid():
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
-    assert set(json_schema(ComparisonReport)["$defs"]) >= {"VariantRow", "TensorError", "Provenance", "Error", "Metric"}
+    assert set(file_schema(ComparisonReport)["$defs"]) >= {"VariantRow", "TensorError", "Provenance", "Error", "Metric"}
 
 
 @pytest.mark.parametrize(

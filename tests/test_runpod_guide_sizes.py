@@ -46,8 +46,8 @@ def test_the_jobs_of_a_run_on_a_gpu_are_as_many_as_the_guide_says(tmp_path):
 
 def test_the_checkpoints_of_all_variants_take_what_the_guide_says():
     report = ROOT / "docs" / "measurements" / "2026-11-23-h100-vggt-1b-random" / "comparison_report.json"
-    methods = json.loads(report.read_text())["methods"]
-    weighed = {method["variant"]: method["quantize"]["checkpoint_bytes"] for method in methods}
+    variants = json.loads(report.read_text())["variants"]
+    weighed = {row["variant"]: row["quantize"]["checkpoint_bytes"] for row in variants}
     # Those that differ only in how they run share a checkpoint.
     checkpoints = {}
     for name, entry in on_a_gpu().items():

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+import sample_results
 import torch
 from processes import COMMAND, words_of, worker_of
 
@@ -16,7 +17,7 @@ from vggt_quant.cli.main import parser
 from vggt_quant.data import random_photos
 from vggt_quant.report import speed_folder
 from vggt_quant.results import growth
-from vggt_quant.results.schema import ModelResult, read, write
+from vggt_quant.results.schema import Failed, ModelResult, read, read_outcome, write
 from vggt_quant.results.speed_schema import SpeedTable, SweepResult
 from vggt_quant.runtime import locks
 
@@ -129,7 +130,7 @@ def test_a_missing_result_is_measured_again_with_the_baseline_and_no_other(made)
     code, again = run(folder)
     assert code == 0
     assert {name for name, when in times(folder).items() if when != other[name]} == {"bf16.json", "int8_symmetric.json"}
-    assert rows(again)["tf32"].sweep.started == rows(table)["tf32"].sweep.started
+    assert read_outcome(SweepResult, folder / "sweeps" / "tf32.json").started == rows(table)["bf16"].sweep.started
     assert rows(again)["bf16"].sweep.started == rows(again)["int8_symmetric"].sweep.started
     assert rows(again)["bf16"].sweep.started != rows(table)["bf16"].sweep.started
 
@@ -142,7 +143,7 @@ def test_other_settings_and_failures_are_measured_again_and_damage_is_no_result(
     try:
         assert speed_table._is_done(plan, "bf16", key)
         assert not speed_table._is_done(plan, "bf16", "another")
-        path.write_text(content.replace('"outcome": "ok"', '"outcome": "failed"', 1))
+        write(Failed(variant="bf16", error=sample_results.error("speed", "boom"), key=key), path)
         assert not speed_table._is_done(plan, "bf16", key)
         path.write_text(content[:100])
         assert not speed_table._is_done(plan, "bf16", key)

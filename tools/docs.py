@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from vggt_quant.quantization import formats, methods
-from vggt_quant.results.documentation import field_docs, json_schema, table
+from vggt_quant.results.documentation import field_docs, file_schema, json_schema, table
+from vggt_quant.results.report_schema import ComparisonReport
 from vggt_quant.variants import Comparison, Name, VariantSettings
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +59,9 @@ BLOCKS = {
     },
 }
 SCHEMAS = {
-    "workflow/schemas/config.schema.json": Comparison,
-    "workflow/schemas/variants.schema.json": dict[Name, VariantSettings],
+    "workflow/schemas/config.schema.json": lambda: json_schema(Comparison),
+    "workflow/schemas/variants.schema.json": lambda: json_schema(dict[Name, VariantSettings]),
+    "workflow/schemas/comparison_report.schema.json": lambda: file_schema(ComparisonReport),
 }
 
 
@@ -70,7 +72,7 @@ def written(file: str) -> str:
         ValueError: A Markdown file without the marks of a block.
     """
     if file in SCHEMAS:
-        return json.dumps(json_schema(SCHEMAS[file]), indent=1) + "\n"
+        return json.dumps(SCHEMAS[file](), indent=1) + "\n"
     text = (ROOT / file).read_text(encoding="utf-8")
     for name, make in BLOCKS[file].items():
         start, end = f"<!-- {name}, by make docs -->\n", "\n<!-- end -->"

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
+from vggt_quant.results.record import Record
+from vggt_quant.results.schema import SCHEMA_VERSION
 from vggt_quant.results.validation import expected
 
 
@@ -63,6 +65,16 @@ def json_schema(kind: Any) -> dict[str, Any]:
         for key, text in described.get(name, {}).items():
             part["properties"][key]["description"] = text
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema[0], "$defs": parts}
+
+
+def file_schema(kind: type[Record]) -> dict[str, Any]:
+    """JSON Schema of the file that holds a result: its fields, and the version of the schema."""
+    schema = json_schema(kind)
+    file = schema["$defs"].pop(kind.__name__)
+    version = {"type": "integer", "const": SCHEMA_VERSION}
+    file["properties"] = {"schema_version": version, **file["properties"]}
+    file["required"] = ["schema_version", *file["required"]]
+    return {"$schema": schema["$schema"], **file, "$defs": schema["$defs"]}
 
 
 def _definitions(kind: Any, found: set[type[Struct]]) -> set[type[Struct]]:

@@ -1,6 +1,6 @@
 """THE schema of every result file: a laptop without torch can read and redraw them.
 
-One record per file; `write` stores it whole or not at all, `read` checks it, `json_schema` exports it. The unit stands
+One record per file; `write` stores it whole or not at all, `read` checks it. The unit stands
 in the key (`latency_ms_median`, `peak_memory_bytes`); what is unknown or infinite is `null`, never NaN.
 
 What a step does for one variant ends in one of three records, told apart by `outcome`: the figures (`ok`),
@@ -285,13 +285,3 @@ def _read(kind: Any, name: str, path: Path | str) -> Any:
 
 def _damaged(name: str, path: Path | str, error: ValueError) -> ValueError:
     return ValueError(f"{path} is not a valid {name}: {str(error).rstrip('.')}; delete it and run again.")
-
-
-def json_schema(cls: type[Record]) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the file of a result, its nested types under `$defs`."""
-    (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
-    file = definitions.pop(cls.__name__)
-    version = {"type": "integer", "const": SCHEMA_VERSION}
-    file["properties"] = {"schema_version": version, **file["properties"]}
-    file["required"] = ["schema_version", *file["required"]]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **file, "$defs": definitions}
