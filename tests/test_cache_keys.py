@@ -29,7 +29,7 @@ from vggt_quant.variants import DEFAULT, Variant, load_variants
 
 PACKAGE = fingerprint.PACKAGE
 VARIANTS = load_variants()
-SOME = ("bf16", "pytorch_dynamic_int8", "int8_symmetric", "int4_group64", "fp8")
+SOME = ("bf16", "pytorch_dynamic_int8", "int8_symmetric", "int4_group64", "fp8_attention8")
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 COMPUTED = {  # stage -> its key, the function that computes it, what is left out
     "checkpoint": (cache_keys.quantize_code, "quantization.make_checkpoint:_make", cache_keys.NOT_IN_A_CHECKPOINT),
@@ -113,8 +113,9 @@ def may_depend(stage, name):
     else:
         entries = [f"{COMPUTED[stage][1].partition(':')[0].replace('.', '/')}.py"]
         left_out, variant = COMPUTED[stage][2], VARIANTS[name]
-        entries += [f"quantization/formats/{name}.py" for name in cache_keys.formats_of(variant)]
+        entries += [f"quantization/formats/{packed}.py" for packed in cache_keys.formats_of(variant)]
         entries += [f"quantization/methods/{variant.method}.py"] if stage in ("checkpoint", "sweep") else []
+        entries += [f"inference/attention/{backend}.py" for backend in cache_keys.backends_of(variant)]
         entries += ["evaluation/metrics/" + path.name for path in (PACKAGE / "evaluation/metrics").glob("*.py")]
     every = import_closure([PACKAGE / entry for entry in entries], left_out)
     if stage == "sweep":
@@ -170,8 +171,7 @@ def run(tmp_path_factory):
 
 
 def closure(stage, variant):
-    chosen = {cache_keys.METHODS: [variant.method], cache_keys.FORMATS: cache_keys.formats_of(variant)}
-    return set(fingerprint.closure(COMPUTED[stage][1], without=COMPUTED[stage][2], chosen=chosen))
+    return set(fingerprint.closure(COMPUTED[stage][1], without=COMPUTED[stage][2], chosen=cache_keys.files_of(variant)))
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -272,6 +272,7 @@ CASES = {
     "quantization/grid.py": (decorated("fit"), of(["checkpoint", *MEASURED], INTEGERS)),  # formats round
     "quantization/formats/w4a16.py": (append("print()"), of(["checkpoint", *MEASURED], ["int4_group64"])),
     "quantization/methods/round_to_nearest.py": (append("print()"), of(["checkpoint", "sweep"], ROUNDED)),
+    "inference/attention/float8.py": (append("print()"), of(MEASURED, ["fp8_attention8"])),
     "evaluation/metrics/depth.py": (append("print()"), of(["accuracy"])),
     "model/weights/pretrained.py": (decorated("load_state"), of(["checkpoint", "sweep"]) | REFERENCE),
     "runtime/provenance.py": (decorated("commit"), set()),
@@ -332,7 +333,7 @@ def test_changing_a_setting_changes_that_checkpoint():
 
 
 def test_a_format_that_a_methods_default_names_is_not_missed():
-    variant = msgspec.structs.replace(VARIANTS["fp8"], config={})
+    variant = msgspec.structs.replace(VARIANTS["fp8_attention8"], config={})
     assert "fp8" in cache_keys.formats_of(variant)
 
 
@@ -346,7 +347,7 @@ def test_the_keys_of_cached_files_hold_weights_config_photos_and_device():
 
 
 def test_a_method_or_format_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="Variant fp8: there is no format 'fp9'; there are "):
-        cache_keys.quantize_code(msgspec.structs.replace(VARIANTS["fp8"], config={"format": "fp9"}))
-    with pytest.raises(ValueError, match="Variant fp8: there is no method 'rounding'; there are "):
-        cache_keys.quantize_code(msgspec.structs.replace(VARIANTS["fp8"], method="rounding"))
+    with pytest.raises(ValueError, match="Variant fp8_attention8: there is no format 'fp9'; there are "):
+        cache_keys.quantize_code(msgspec.structs.replace(VARIANTS["fp8_attention8"], config={"format": "fp9"}))
+    with pytest.raises(ValueError, match="Variant fp8_attention8: there is no method 'rounding'; there are "):
+        cache_keys.quantize_code(msgspec.structs.replace(VARIANTS["fp8_attention8"], method="rounding"))

@@ -9,6 +9,7 @@ last bits of the float32 outputs are far below what is compared with them); the 
 decide where a number lies in a file, not which).
 """
 
+import ast
 import hashlib
 import importlib.metadata
 from collections.abc import Collection, Iterable
@@ -18,7 +19,7 @@ from vggt_quant.runtime import fingerprint, gpus, machine, provenance
 from vggt_quant.runtime.fingerprint import PACKAGE, digest, files_in
 from vggt_quant.variants import RunSettings, Variant
 
-METHODS, FORMATS = "quantization.methods", "quantization.formats"
+METHODS, FORMATS, BACKENDS = "quantization.methods", "quantization.formats", "inference.attention"
 
 NOT_IN_A_CHECKPOINT = {
     "quantization.make_checkpoint:_describe": "what is said of the tensors: figures, times, the machine",
@@ -38,6 +39,7 @@ NOT_IN_A_REFERENCE = {
     "runtime.provenance": "where and when they were made",
     "runtime.cache_keys": "names the file",
     "inference.fast": "float32 runs on the model's own modules",
+    "inference.attention": "the fast engine calls it",
     "quantization": "nothing is packed",
     "kernels": "packed layers call them",
     "model.weights.hub": "where a weight file comes from; its hash is in the key",
@@ -114,8 +116,28 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict[str, object]:
 
 
 def _code(variant: Variant, entries: list[str], without: Collection[str]) -> str:
-    chosen = {METHODS: [_known(variant, "method", variant.method)], FORMATS: formats_of(variant)}
-    return fingerprint.code(*entries, without=without, chosen=chosen)
+    return fingerprint.code(*entries, without=without, chosen=files_of(variant))
+
+
+def files_of(variant: Variant) -> dict[str, list[str]]:
+    """Of the packages whose files are found by name, those files that a variant uses.
+
+    Raises:
+        ValueError: A method or format that does not exist.
+    """
+    method = _known(variant, "method", variant.method)
+    return {METHODS: [method], FORMATS: formats_of(variant), BACKENDS: backends_of(variant)}
+
+
+def backends_of(variant: Variant) -> list[str]:
+    """The attention backends that may run: the one that its settings name, and those with a rank, one of which runs."""
+    files = {name: PACKAGE.joinpath(*BACKENDS.split("."), f"{name}.py") for name in files_in(BACKENDS)}
+    return [name for name, path in files.items() if name == variant.run.attention or _has_rank(path)]
+
+
+def _has_rank(backend: Path) -> bool:
+    tree = ast.parse(fingerprint.read(backend))
+    return any(isinstance(node, ast.keyword) and node.arg == "rank" for node in ast.walk(tree))
 
 
 def formats_of(variant: Variant) -> list[str]:
