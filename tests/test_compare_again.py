@@ -1,9 +1,11 @@
 """`vggt-quant compare` once more into an output folder that has been used."""
 
+import json
+
 import pytest
 import yaml
 
-from vggt_quant.cli import _configuration
+from vggt_quant.cli import _configuration, _older_results
 from vggt_quant.cli import main as cli
 from vggt_quant.cli.main import parser
 from vggt_quant.results.files import write_text
@@ -90,3 +92,30 @@ def test_a_dry_run_may_ask_for_anything_and_changes_no_settings(out, capfd):
     assert cli.main(["compare", *flags, "--output", str(out)]) == 0
     assert "quantize_fp32" in "".join(capfd.readouterr())
     assert (out / "config.yaml").read_bytes() == before
+
+
+def test_a_config_of_an_older_version_is_understood(out):
+    older = settings_of("--variants", "fp32")
+    older["methods"] = older.pop("variants")
+    del older["calibration"], older["images"]["mode"]
+    write_text(yaml.safe_dump(older), out / "config.yaml")
+    _configuration.expect_same_comparison(settings_of("--calibration-folder", "none"), out)
+    with pytest.raises(ValueError, match="holds results for --model nano-random, not tiny: choose another"):
+        _configuration.expect_same_comparison(settings_of("--calibration-folder", "none", "--model", "tiny"), out)
+
+
+def test_results_of_an_older_version_are_named_and_damage_and_other_variants_are_none(out):
+    sentence = f"{out} holds results of an older version: they are measured anew, and the cache's checkpoints are kept."
+    assert _older_results.remark(out, ["fp32"]) == sentence  # {} lacks every field
+    assert _older_results.remark(out, ["bf16"]) is None
+    (out / "quantize" / "fp32.json").write_text('{"cut')
+    assert _older_results.remark(out, ["fp32"]) is None
+    (out / "model.json").write_text('{"name": "tiny"}')
+    assert _older_results.remark(out, []) == sentence
+
+
+def test_the_workflow_is_told_of_results_of_an_older_version(out, monkeypatch, capsys):
+    monkeypatch.chdir(out)
+    assert cli.main(["keys", "--config", "config.yaml"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note.startswith(f"{out} holds results of an older version")

@@ -45,8 +45,8 @@ def configuration(args: Namespace) -> dict[str, Any]:
 def expect_same_comparison(settings: dict[str, Any], folder: Path) -> None:
     """Keep results from being replaced by those of another model, other photos or another calibration.
 
-    Other methods, another device or profile only add results or repeat some. A folder in which nothing was finished has
-    nothing to lose.
+    Other variants, another device or profile only add results or repeat some. A folder in which nothing was finished
+    has nothing to lose.
 
     Raises:
         ValueError: Results of another comparison lie in `folder`, or a config.yaml that is not one of `compare`.
@@ -65,7 +65,7 @@ def expect_same_comparison(settings: dict[str, Any], folder: Path) -> None:
 def _read_decisive(file: Path) -> dict[str, str]:
     try:
         return _decisive(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not one that compare wrote: choose another --output, or delete it.") from error
 
 
@@ -73,16 +73,16 @@ def _decisive(settings: dict[str, Any]) -> dict[str, str]:
     """What makes it this comparison and no other, by flag.
 
     Raises:
-        KeyError, TypeError: `settings` are no configuration of `compare`.
+        AttributeError, KeyError, TypeError: `settings` are no configuration of `compare`, of no version.
     """
     images = settings["images"]
     values = {
         "--model": settings["model"],
         "--images": images["folder"],
-        "--max-scenes": images["max_scenes"],
-        "--max-images": images["max_images"],
-        "--image-mode": images["mode"],
-        "--calibration-folder": settings["calibration"]["folder"],
+        "--max-scenes": images.get("max_scenes"),
+        "--max-images": images.get("max_images"),
+        "--image-mode": images.get("mode", "crop"),
+        "--calibration-folder": settings.get("calibration", {}).get("folder"),
     }
     return {flag: "none" if value is None else str(value) for flag, value in values.items()}
 

@@ -65,7 +65,8 @@ class Version(argparse.Action):
         """Print it and end."""
         import importlib.metadata
 
-        parser.exit(message=f"vggt-quant {importlib.metadata.version('vggt-quant')}\n")
+        print(f"vggt-quant {importlib.metadata.version('vggt-quant')}")
+        parser.exit()
 
 
 def current(words: Iterable[str], known: Iterable[str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from vggt_quant.cli import flags
+from vggt_quant.cli import _older_results, flags
 from vggt_quant.quantization.catalog import load_variants
 from vggt_quant.runtime import machine
 from vggt_quant.variants import Comparison, Variant, expect_variants, read_comparison, read_yaml
@@ -38,6 +38,8 @@ def run(args: Namespace) -> None:
     is_believed = args.elsewhere and comparison.device == "cuda"
     device = comparison.device if is_believed else machine.resolve_device(comparison.device)
     chosen = _chosen(comparison, variants, device) if args.config else variants
+    older = _older_results.remark(Path(comparison.results_dir).absolute(), chosen) if args.config else None
+    notes += [older] if older else []
     answer: dict[str, Any] = {"config": msgspec.to_builtins(comparison), "notes": notes, **stage_codes(chosen, device)}
     answer["memory_limit_mb"] = {name: variant.memory_limit_mb for name, variant in chosen.items()}
     print(json.dumps(answer, indent=1))
