@@ -9,6 +9,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from vggt_quant.data import scenes
+
 FlagsOf: TypeAlias = ArgumentParser | argparse._ArgumentGroup
 DEFAULT_MODEL = "facebook/VGGT-1B"
 MODEL = (
@@ -17,7 +19,7 @@ MODEL = (
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )
 FOLDER = (
-    "a folder of photos, a scene with ground truth (ETH3D's or 7-Scenes' layout), a folder of such scenes, "
+    f"a folder of photos, a scene with ground truth (layouts: {', '.join(scenes.names())}), a folder of such scenes, "
     "or `drawn` for rooms that the project draws itself"
 )
 HOW_TO_RUN = "the variant that says how to run the checkpoint (default: by the fast engine)"
