@@ -77,6 +77,7 @@ def _operations(module: nn.Module, x: Tensor, out: Tensor) -> dict[Kind, int]:
         return {"scores": each, "values": each}
     if isinstance(module, nn.Linear):
         return {"linear": 2 * out.numel() * module.in_features}
+    assert isinstance(module.weight, Tensor), module
     # Each weight meets each pixel of the side that it does not slide over.
     pixels = (x if isinstance(module, nn.ConvTranspose2d) else out)[:, 0].numel()
     return {"convolution": 2 * module.weight.numel() * pixels}

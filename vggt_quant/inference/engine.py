@@ -205,14 +205,15 @@ def compiled(model: VGGT, backend: str | Callable[..., Any] = "inductor") -> Cal
     model itself stays as it is.
     """
     # torchao's own setting: scales are multiplied inside its integer product.
-    options = {"force_fuse_int_mm_with_mul": True} if backend == "inductor" else None
+    options: dict[str, Any] | None = {"force_fuse_int_mm_with_mul": True} if backend == "inductor" else None
     forward = torch.compile(Block.forward, backend=backend, dynamic=False, options=options)
     twin = _with_blocks(model, lambda block: CompiledBlock(block, forward), inside=("aggregator",))
 
     def run(images: Tensor) -> dict[str, Any]:
         # Many numbers of images are as many shapes; beyond PyTorch's limit of 8 it would go on uncompiled silently.
         with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
-            return twin(images)
+            outputs: dict[str, Any] = twin(images)
+            return outputs
 
     return run
 

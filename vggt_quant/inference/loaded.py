@@ -58,6 +58,9 @@ class LoadedVGGT(VGGT):
     out with channels innermost, as cuDNN wants them. float32 is computed without TF32, as `Engine` says.
     """
 
+    run: RunSettings
+    prepared: Prepared
+
     def __init__(self, model: VGGT, run: RunSettings = DEFAULT) -> None:
         nn.Module.__init__(self)
         _share(model, self)
@@ -101,7 +104,8 @@ class LoadedVGGT(VGGT):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.prepared.forget()
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # PyTorch's
+        return self
 
 
 class Prepared:
@@ -118,13 +122,13 @@ class Prepared:
         self._reason: str | None = None
         self._wants_gradients = False
 
-    def outputs(self, model: VGGT, images_BS3HW: Tensor) -> Outputs | None:
+    def outputs(self, model: LoadedVGGT, images_BS3HW: Tensor) -> Outputs | None:
         """The engine's, which is prepared where the model has changed; None, and the reason in `ran`, if it cannot."""
         if self._stamp and self._can_run():
-            found = self._run(images_BS3HW)
+            first = self._run(images_BS3HW)
             # Compared while the GPU works. Where something has changed, these outputs are dropped.
             if self._stamp.is_current():
-                return found
+                return first
         elif self._stamp and self._stamp.is_current():
             return None
         self._prepare(model)
@@ -139,7 +143,7 @@ class Prepared:
             return contextlib.nullcontext()
         return self.engine.arithmetic()
 
-    def _prepare(self, model: VGGT) -> None:
+    def _prepare(self, model: LoadedVGGT) -> None:
         self.forget()
         place = model.aggregator.camera_token.device
         stamp = WeightsStamp(model)
@@ -151,14 +155,15 @@ class Prepared:
         self._reason = _why_not(self.engine, stamp)
 
     def _can_run(self) -> bool:
-        if self._wants_gradients and torch.is_grad_enabled():
-            self.ran = "plain: a parameter wants a gradient"
-        else:
-            self.ran = f"plain: {self._reason}" if self._reason else self.engine.kernels["engine"]
-        return not self.ran.startswith("plain: ")
+        assert self.engine is not None
+        wants_gradients = self._wants_gradients and torch.is_grad_enabled()
+        reason = "a parameter wants a gradient" if wants_gradients else self._reason
+        self.ran = f"plain: {reason}" if reason else self.engine.kernels["engine"]
+        return reason is None
 
     def _run(self, images_BS3HW: Tensor) -> Outputs:
         """Scene by scene: tensors that a caller can go on with, also where he is in inference mode."""
+        assert self.engine is not None
         with torch.inference_mode(False), torch.no_grad():
             return _together([self.engine.call(images_S3HW) for images_S3HW in images_BS3HW])
 
@@ -218,7 +223,7 @@ def _together(scenes: list[Outputs]) -> Outputs:
         return scenes[0]
     batch: Outputs = {}
     for name, first in scenes[0].items():
-        values = [scene[name] for scene in scenes]
+        values: list[Any] = [scene[name] for scene in scenes]
         if isinstance(first, list):
             batch[name] = [torch.cat(same) for same in zip(*values, strict=True)]
         else:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from itertools import chain
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-Dicts = list[dict[str, object]]
 
 
 class WeightsStamp:
@@ -23,7 +22,7 @@ class WeightsStamp:
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         self._inside = modules[1:]  # not the model itself: it may hold the stamp
-        self._members: Dicts = [
+        self._members: list[dict[str, Any]] = [
             part for module in modules for part in (module._modules, module._parameters, module._buffers)
         ]
         self._hooks = [

@@ -20,6 +20,9 @@ probability is then still in float8's full precision. Elsewhere it subtracts a r
 Legend: M tokens, N tokens padded with zeros to whole blocks of keys, H heads, E head width.
 """
 
+# What Triton compiles is typed by Triton, at the call.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 import torch

@@ -6,6 +6,9 @@ left rounds better (Zhang et al. 2025, SageAttention, arXiv:2410.02367).
 Legend: M tokens, N tokens padded with zeros to whole blocks of keys, H heads, E head width, P parts that are measured.
 """
 
+# What Triton compiles is typed by Triton, at the call.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -4,6 +4,9 @@ The interpreter cuts bits off instead of rounding to bfloat16, loses the carry w
 bfloat16 as if its bits were integers; the kernels step around all three where they are interpreted, and only there.
 """
 
+# What Triton compiles is typed by Triton, at the call.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
 import triton
 import triton.language as tl
 

@@ -53,13 +53,15 @@ def quantize_rows(x_MK: Tensor, kind: Kind) -> Rows:
     x_MK = x_MK.float()
     rows, columns = x_MK.shape
     scale_M, zero_M = _range(x_MK, kind)
-    inverse_M, total_M = 1 / scale_M, None if zero_M is None else torch.empty(rows)
+    inverse_M = 1 / scale_M
+    total_M = None if zero_M is None else torch.empty(rows)
     values_MK = torch.empty(rows, columns, dtype=torch.int8)
-    buffer_PK = None if is_copy else torch.empty(min(rows, _piece_rows(columns)), columns)
+    buffer_PK = torch.empty(0 if is_copy else min(rows, _piece_rows(columns)), columns)
     for piece in _pieces(rows, columns):
         x_PK = x_MK[piece]
         y_PK = torch.mul(x_PK, inverse_M[piece, None], out=x_PK if is_copy else buffer_PK[: len(x_PK)]).round_()
         if zero_M is not None:
+            assert total_M is not None
             y_PK.add_(zero_M[piece, None]).clamp_(-128, 127)
             torch.sum(y_PK, 1, out=total_M[piece]).sub_(zero_M[piece], alpha=columns)
         values_MK[piece] = y_PK
@@ -95,8 +97,10 @@ def multiply_rows(
         out_PN = out_MN[piece]
         out_PN.copy_(product_MN[piece])
         if rows.zero_M is not None:
+            assert sum_N is not None
             out_PN.addcmul_(rows.zero_M[piece, None], sum_N, value=-1)
         if zero_N is not None:
+            assert rows.total_M is not None
             out_PN.addcmul_(rows.total_M[piece, None], zero_N, value=-1)
         out_PN.mul_(scale_N)
         if bias_N is None:
@@ -114,7 +118,8 @@ def integer_product(values_MK: Tensor, weight_NK: Tensor) -> Tensor:
 def float32_product(values_MK: Tensor, weight_NK: Tensor) -> Tensor:
     """The same by float32, over so few columns at a time that every sum fits into its 24 bits."""
     product_MN = torch.zeros(len(values_MK), len(weight_NK), dtype=torch.int32)
-    for values, weight in zip(values_MK.split(EXACT_COLUMNS, 1), weight_NK.split(EXACT_COLUMNS, 1), strict=True):
+    pairs = zip(torch.split(values_MK, EXACT_COLUMNS, 1), torch.split(weight_NK, EXACT_COLUMNS, 1), strict=True)
+    for values, weight in pairs:
         product_MN += (values.float() @ weight.float().t()).to(torch.int32)
     return product_MN
 

@@ -6,6 +6,9 @@ the first elements of all pairs, a second tile the second ones, so that no threa
 Legend: M tokens, H heads, E head width, P tokens of a frame (the table's positions repeat frame after frame).
 """
 
+# What Triton compiles is typed by Triton, at the call.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 from dataclasses import dataclass

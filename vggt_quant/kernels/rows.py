@@ -6,9 +6,13 @@ scale of its own, chosen from the row as it is now ("dynamic, per token"). One p
 Legend: M tokens, K width.
 """
 
+# What Triton compiles is typed by Triton, at the call.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 import triton
@@ -71,6 +75,23 @@ class Update:
 
     change_MK: Tensor
     gamma_K: Tensor
+
+
+@overload
+def layer_norm(
+    x_FNK: Tensor,
+    weight_K: Tensor,
+    bias_K: Tensor,
+    eps: float,
+    kind: Literal["bfloat16"],
+    update: Update | None = None,
+) -> Tensor: ...
+
+
+@overload
+def layer_norm(
+    x_FNK: Tensor, weight_K: Tensor, bias_K: Tensor, eps: float, kind: Kind, update: Update | None = None
+) -> Operand: ...
 
 
 def layer_norm(

@@ -22,8 +22,9 @@ TINY = 1e-30
 def pack_int4(nibbles_NK: Tensor) -> Tensor:
     """uint8 [N, B] from integers 0..15 [N, K]."""
     even = nibbles_NK if nibbles_NK.shape[1] % 2 == 0 else functional.pad(nibbles_NK, (0, 1))
-    low, high = even.to(torch.uint8).unflatten(1, (-1, 2)).unbind(-1)
-    return low | (high << 4)
+    low, high = even.to(torch.uint8).view(len(even), -1, 2).unbind(-1)
+    packed: Tensor = low | (high << 4)
+    return packed
 
 
 def unpack_int4(packed_NB: Tensor, columns: int) -> Tensor:
@@ -98,6 +99,7 @@ def layer_norm(
     """Layer norm of each row in float32 as an operand, after change * gamma was added to `x` in place."""
     y_MK = x_MK.float()
     if change_MK is not None:
+        assert gamma_K is not None
         y_MK = y_MK + change_MK.float() * gamma_K.float()
         x_MK.copy_(y_MK)
     normed_MK = functional.layer_norm(y_MK, weight_K.shape, weight_K.float(), bias_K.float(), eps)

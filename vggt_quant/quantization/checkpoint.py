@@ -111,7 +111,8 @@ def load_packed(path: Path | str, *, device: str | torch.device = "cpu") -> VGGT
             model = VGGT(VGGTConfig.from_dict(config))
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no VGGT that this package knows ({error}); quantize again.") from error
-    return load_into(model, path, device=device).eval().requires_grad_(False)
+    load_into(model, path, device=device)
+    return model.eval().requires_grad_(False)
 
 
 def load_into(model: nn.Module, path: Path | str, *, device: str | torch.device = "cpu") -> nn.Module:
@@ -212,7 +213,8 @@ def _read_tensors(path: Path | str, device: str | torch.device) -> dict[str, Ten
 
 def _sort(tensors: dict[str, Tensor], layers: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     """Dense tensors by full name, and those of packed layers by layer and short name."""
-    dense, packed = {}, {name: {} for name in layers}
+    dense: dict[str, Tensor] = {}
+    packed: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
     for key, tensor in tensors.items():
         layer, _, part = key.rpartition(".")
         if layer in packed:

@@ -6,6 +6,7 @@ where the model has them. A pass of few images is replayed as one CUDA graph.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def lay_out(model: VGGT) -> None:
 
 def prepare(
     model: VGGT, device: torch.device, settings: RunSettings
-) -> tuple[Callable[[Tensor], dict], dict[str, str]]:
+) -> tuple[Callable[[Tensor], dict[str, Any]], dict[str, str]]:
     """The fast pass for images [S, 3, H, W], and the names of what it runs for the records."""
     patch = model.config.patch_size
     names = {

@@ -57,7 +57,7 @@ class FastBlock:
         self.norms = None
         if isinstance(attention.q_norm, nn.LayerNorm):
             q, k = attention.q_norm, attention.k_norm
-            assert q.eps == k.eps, (q.eps, k.eps)
+            assert isinstance(k, nn.LayerNorm) and q.eps == k.eps, (q, k)
             self.norms = HeadNorms(
                 q_weight_E=q.weight, q_bias_E=q.bias, k_weight_E=k.weight, k_bias_E=k.bias, eps=q.eps
             )
@@ -66,6 +66,7 @@ class FastBlock:
         """Pass the stream's tokens, `sequences` equal runs of them that attend among themselves."""
         qkv = self.qkv.multiply(stream.norm(self.block.norm1, self.qkv.operand))
         if self.norms is not None:
+            assert rotary_2PE is not None
             norm_rotate(qkv, self.norms, rotary_2PE, self.num_heads)
         attended = self.attend(qkv, sequences, self.num_heads)
         del qkv

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,6 +13,7 @@ from vggt_quant.inference.fast.blocks import FastBlock, stream_of
 from vggt_quant.inference.fast.linears import multiplier, multiply
 from vggt_quant.kernels import rows
 from vggt_quant.model.camera_head import CameraHead, activate_pose
+from vggt_quant.model.layers import Block
 
 
 class FastCameraHead:
@@ -18,7 +21,7 @@ class FastCameraHead:
 
     def __init__(self, head: CameraHead) -> None:
         self.head = head
-        self.blocks = [FastBlock(block, torch_sdpa.attend) for block in head.trunk]
+        self.blocks = [FastBlock(cast(Block, block), torch_sdpa.attend) for block in head.trunk]
         self.modulation = multiplier(head.poseLN_modulation[1])
         self.fc1, self.fc2 = multiplier(head.pose_branch.fc1), multiplier(head.pose_branch.fc2)
 

@@ -10,6 +10,8 @@ Legend: F frames of a chunk, N patches, K token width, h w and H W map sizes, C 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,15 +29,17 @@ class FastDenseHead:
 
     def __init__(self, head: DPTHead, activation: str, codes: TableCache) -> None:
         self.head, self.activation, self.codes = head, activation, codes
+        self.scratch: Any = head.scratch  # layers by upstream's names
+        self.levels: list[tuple[Any, Any]] = list(zip(head.projects, head.resize_layers, strict=True))
         convolutions = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)]
         self.weights = {layer: _channels_last(layer.weight.detach()) for layer in convolutions}
         """Copies, but for those that `lay_out` has seen to."""
-        self.grow = [_as_matrix(layer) for layer in head.resize_layers[:2]]
+        self.grow = [_as_matrix(layer) for _, layer in self.levels[:2]]
 
     def run(self, kept: dict[int, Tensor], num_special: int, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [S, P, K] by aggregator layer to values [S, H, W, V] and confidences [S, H, W], float32."""
         levels = [kept[layer][:, num_special:] for layer in self.head.layers]
-        frames, outputs = len(levels[0]), self.head.scratch.output_conv2[2].out_channels
+        frames, outputs = len(levels[0]), self.scratch.output_conv2[2].out_channels
         values = levels[0].new_empty(frames, *image_size, outputs - 1, dtype=torch.float32)
         confidence = values.new_empty(frames, *image_size)
         for start in range(0, frames, FRAMES_PER_CHUNK):
@@ -53,7 +57,7 @@ class FastDenseHead:
 
     def _finish(self, fused_FhwC: Tensor, image_size: tuple[int, int], values: Tensor, confidence: Tensor) -> None:
         """Grow to twice the size of the finest level, to the size of the images, and end."""
-        scratch = self.head.scratch
+        scratch = self.scratch
         inner, _, outer = scratch.output_conv2
         hidden = self._conv(maps.resize(fused_FhwC, _twice(fused_FhwC)), scratch.output_conv1)
         codes = self._codes(hidden, image_size, image_size)
@@ -62,28 +66,28 @@ class FastDenseHead:
 
     def _level(self, level: int, tokens_FNK: Tensor, image_size: tuple[int, int]) -> Tensor:
         """ReLU of a level [F, h, w, C]."""
-        grid = [side // self.head.patch_size for side in image_size]
-        norm, project = self.head.norm, self.head.projects[level]
+        grid = image_size[0] // self.head.patch_size, image_size[1] // self.head.patch_size
+        norm, (project, resize) = self.head.norm, self.levels[level]
         tokens_MK = rows.layer_norm(tokens_FNK, norm.weight, norm.bias, norm.eps, "bfloat16")
         x_FhwC = functional.linear(tokens_MK, project.weight.flatten(1), project.bias).view(
             -1, *grid, project.out_channels
         )
-        code_hC, code_wC = self._codes(x_FhwC, tuple(grid), image_size)
-        if code_hC is not None:
+        code_hC, code_wC = self._codes(x_FhwC, grid, image_size)
+        if code_hC is not None and code_wC is not None:
             x_FhwC += (code_hC[:, None] + code_wC).to(x_FhwC.dtype)
         if level < 2:
-            x_FhwC = _grow(x_FhwC, self.grow[level], self.head.resize_layers[level])
+            x_FhwC = _grow(x_FhwC, self.grow[level], resize)
         elif level == 3:
-            x_FhwC = self._conv(x_FhwC, self.head.resize_layers[3], with_bias=True)
-        return self._conv_relu(x_FhwC, getattr(self.head.scratch, f"layer{level + 1}_rn"))
+            x_FhwC = self._conv(x_FhwC, resize, with_bias=True)
+        return self._conv_relu(x_FhwC, getattr(self.scratch, f"layer{level + 1}_rn"))
 
     def _fuse(self, levels: list[Tensor]) -> Tensor:
         """Coarse to fine; each block grows to the next finer level's size, the last one in `_finish`."""
-        scratch = self.head.scratch
+        scratch = self.scratch
         x = self._refine(scratch.refinenet4, levels[3])
         for block, level in ((3, 2), (2, 1), (1, 0)):
             fusion, skip = getattr(scratch, f"refinenet{block}"), levels[level]
-            x = maps.resize(x, tuple(skip.shape[1:3]))
+            x = maps.resize(x, (skip.shape[1], skip.shape[2]))
             x = self._refine(fusion, self._residual_unit(fusion.resConfUnit1, skip, x, relu=True))
         return x
 
@@ -117,7 +121,9 @@ class FastDenseHead:
         """CuDNN adds bias and ReLU for nothing; after a plain convolution they take half as long as it."""
         x = x_FhwC.permute(0, 3, 1, 2)
         if x.is_cuda:
-            y = torch.cudnn_convolution_relu(x, self.weights[conv], conv.bias, conv.stride, conv.padding, (1, 1), 1)
+            y = torch.cudnn_convolution_relu(
+                x, self.weights[conv], conv.bias, conv.stride, _pair(conv.padding), (1, 1), 1
+            )
         else:
             y = functional.conv2d(x, self.weights[conv], conv.bias, conv.stride, conv.padding).relu()
         return y.permute(0, 2, 3, 1)
@@ -130,6 +136,11 @@ def _split_code(code_Chw: Tensor) -> Tensor:
     code_hC[:, :half] = 0
     code_wC[:, half:] = 0
     return torch.cat((code_hC, code_wC))
+
+
+def _pair(padding: str | tuple[int, ...]) -> tuple[int, ...]:
+    assert not isinstance(padding, str), padding
+    return padding
 
 
 def _twice(x_FhwC: Tensor) -> tuple[int, int]:
@@ -157,4 +168,5 @@ def _grow(x_FhwC: Tensor, matrix: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     """Each pixel becomes k x k pixels."""
     k, (frames, height, width, _) = layer.kernel_size[0], x_FhwC.shape
     pixels = functional.linear(x_FhwC, matrix).view(frames, height, width, k, k, -1)
+    assert layer.bias is not None
     return (pixels + layer.bias).permute(0, 1, 3, 2, 4, 5).reshape(frames, height * k, width * k, -1)

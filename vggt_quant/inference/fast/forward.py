@@ -6,7 +6,8 @@ Legend: S frames, P tokens of a frame (special ones first), N patches, D width, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from vggt_quant.inference.fast.dense_head import FastDenseHead
 from vggt_quant.kernels import rows
 from vggt_quant.model import VGGT
 from vggt_quant.model.aggregator import token_positions
-from vggt_quant.model.layers import TableCache, rotary_table
+from vggt_quant.model.layers import Block, TableCache, rotary_table
 from vggt_quant.model.vit import VisionTransformer, resize_positions
 from vggt_quant.variants import DEFAULT, RunSettings
 
@@ -60,22 +61,23 @@ class FastForward:
         aggregator = model.aggregator
         self.model, self.device, self.tables = model, device, TableCache()
         # Kept, because cuBLAS keeps 32 MiB for each stream that it has ever worked on.
-        self.side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        is_gpu = device.type == "cuda"
+        self.side_stream = torch.cuda.Stream(device) if is_gpu else None  # type: ignore[no-untyped-call]  # PyTorch's
         runs = [
             attentions.attend(device, width, settings.attention, settings.attention_tokens)
             for width in _head_widths(model)
         ]
-        self.frame_blocks = [FastBlock(block, runs[0]) for block in aggregator.frame_blocks]
-        self.global_blocks = [FastBlock(block, runs[0]) for block in aggregator.global_blocks]
+        self.frame_blocks = _fast(aggregator.frame_blocks, runs[0])
+        self.global_blocks = _fast(aggregator.global_blocks, runs[0])
         embed = aggregator.patch_embed
-        self.vit_blocks = [FastBlock(block, runs[-1]) for block in getattr(embed, "blocks", ())]
+        self.vit_blocks = _fast(getattr(embed, "blocks", ()), runs[-1])
         self.camera_head = model.camera_head and FastCameraHead(model.camera_head)
         self.dense_heads = {}
         for name, values, config in (
             ("depth", model.depth_head, model.config.depth_head),
             ("world_points", model.point_head, model.config.point_head),
         ):
-            if values is not None:
+            if values is not None and config is not None:
                 self.dense_heads[name] = FastDenseHead(values, config.activation, self.tables)
 
     def __call__(self, images_S3HW: Tensor) -> dict[str, Tensor | list[Tensor]]:
@@ -87,7 +89,7 @@ class FastForward:
         # A few tokens cannot fill a GPU: the camera head runs beside the dense ones.
         with _beside(self.side_stream):
             poses = self.camera_head.run(last[:, 0]) if self.camera_head else []
-        size, special = tuple(images_S3HW.shape[-2:]), self.model.aggregator.num_special
+        size, special = (images_S3HW.shape[-2], images_S3HW.shape[-1]), self.model.aggregator.num_special
         for name, head in self.dense_heads.items():
             values, confidence = head.run(kept, special, size)
             outputs |= {name: values[None], f"{name}_conf": confidence[None]}
@@ -100,7 +102,8 @@ class FastForward:
     def _aggregate(self, images_S3HW: Tensor) -> dict[int, Tensor]:
         aggregator = self.model.aggregator
         frames, wanted = len(images_S3HW), self.model.kept_layers()
-        grid = tuple(side // aggregator.patch_size for side in images_S3HW.shape[-2:])
+        height, width = images_S3HW.shape[-2:]
+        grid = height // aggregator.patch_size, width // aggregator.patch_size
         stream = Stream(self._embed(images_S3HW, grid))
         rotary = self._rotary(grid)
         kept: dict[int, Tensor] = {}
@@ -159,6 +162,10 @@ class FastForward:
                 token_positions(grid, aggregator.num_special), aggregator.head_dim, aggregator.rope_freq
             ),
         )
+
+
+def _fast(blocks: Iterable[nn.Module], attend: attentions.Attend) -> list[FastBlock]:
+    return [FastBlock(cast(Block, block), attend) for block in blocks]
 
 
 def _embed_patches(conv: nn.Conv2d, images_S3HW: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class GraphedPass:
     def __init__(self, run: Callable[[Tensor], Outputs], patch_size: int) -> None:
         self.run, self.patch_size = run, patch_size
         # One stream for all captures: cuBLAS keeps 32 MiB for each that it has ever worked on.
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # PyTorch's
         self.last_caller = torch.cuda.current_stream()
         self._forget()
 
@@ -37,12 +38,14 @@ class GraphedPass:
         if caller != self.last_caller:
             caller.wait_stream(self.last_caller)  # the outputs of the last call may still be read there
             self.last_caller = caller
-        self.images.copy_(images_S3HW)
-        self.graph.replay()
-        return _copy(self.outputs)
+        graph, images, outputs = self.captured
+        images.copy_(images_S3HW)
+        graph.replay()
+        return _copy(outputs)
 
     def _forget(self) -> None:
-        self.shape = self.graph = self.images = self.outputs = None
+        self.captured: Any = None  # graph, images and outputs of the last shape
+        self.shape: torch.Size | None = None
 
     def _capture(self, images_S3HW: Tensor) -> None:
         self._forget()
@@ -57,7 +60,7 @@ class GraphedPass:
             with torch.cuda.graph(graph, stream=self.stream):
                 outputs = self.run(images)
         torch.cuda.current_stream().wait_stream(self.stream)
-        self.shape, self.graph, self.images, self.outputs = images_S3HW.shape, graph, images, outputs
+        self.shape, self.captured = images_S3HW.shape, (graph, images, outputs)
 
 
 def _copy(outputs: Outputs) -> Outputs:

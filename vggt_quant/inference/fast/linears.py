@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vggt_quant.kernels.operands import Kind, Operand
+from vggt_quant.kernels.operands import Kind
 from vggt_quant.kernels.rows import quantize
 from vggt_quant.quantization.formats.base import PackedBase
 
@@ -15,9 +15,11 @@ from vggt_quant.quantization.formats.base import PackedBase
 class Multiplier(Protocol):
     """A Linear on an operand of its kind."""
 
-    operand: Kind
+    @property
+    def operand(self) -> Kind:
+        """What it multiplies."""
 
-    def multiply(self, operand: Operand) -> Tensor:
+    def multiply(self, operand: Any) -> Tensor:
         """[M, K] of that kind to bfloat16 [M, N], with the bias."""
 
 
@@ -44,7 +46,8 @@ class Plain:
 
     def multiply(self, operand: Tensor) -> Tensor:
         """[M, K] to [M, N]."""
-        return self.module(operand)
+        out_MN: Tensor = self.module(operand)
+        return out_MN
 
 
 def multiplier(module: nn.Module) -> Multiplier:

@@ -49,4 +49,5 @@ class Humming(Library):
 
     def call(self, made: Any, x_MK: Tensor, bias_N: Tensor | None) -> Tensor:
         """The library's product; it has the bias already, and gives bfloat16."""
-        return made(x_MK.to(torch.bfloat16).contiguous())
+        out_MN: Tensor = made(x_MK.to(torch.bfloat16).contiguous())
+        return out_MN

@@ -82,6 +82,7 @@ class Int4(Integers):
     """
 
     settings = ("group_size",)
+    group_size: int
 
     @classmethod
     def layout(cls, fields: dict[str, Any]) -> Layout:
@@ -102,11 +103,11 @@ class Int4(Integers):
             raise ValueError(
                 f"{cls.format} holds 4 bits in groups, but got {grid.bits} bits in groups of {grid.group_size}."
             )
-        signed = grid.zero_point_NG is None
+        zero_point, signed = grid.zero_point_NG, grid.zero_point_NG is None
         tensors = {
             "weight_packed": torch_reference.pack_int4(integers_NK + 8 if signed else integers_NK),
             "weight_scale": grid.scale_NG,
-            "weight_zero_point": None if signed else grid.zero_point_NG.to(torch.uint8),
+            "weight_zero_point": None if zero_point is None else zero_point.to(torch.uint8),
             "bias": bias_N,
         }
         rows, columns = integers_NK.shape

@@ -44,7 +44,8 @@ class Derived:
     """
 
     def __init__(self) -> None:
-        self.forget()
+        self._made: Any = None
+        self._stamp: Stamp | None = None
 
     def get(self, make: Callable[[], Any], stamp: Callable[[], Stamp]) -> Any:
         """The result of `make`, which may itself replace the tensors that `stamp` reads."""
@@ -58,8 +59,7 @@ class Derived:
 
     def forget(self) -> None:
         """Drop it; the next use makes it anew."""
-        self._made: Any = None
-        self._stamp: Stamp | None = None
+        self._made = self._stamp = None
 
     def tensors(self) -> list[Tensor]:
         """Plain tensors that are in it, as far as there is one now: in a tuple, a module or any other object."""
@@ -215,7 +215,7 @@ class PackedBase(nn.Module):
         """Move with the model, but keep types, bias apart: `model.half()` would round small scales away."""
         self.derived.forget()
         before = self._weights()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # PyTorch's
         for name, tensor in before.items():
             moved = getattr(self, name)
             if moved.dtype != tensor.dtype:

@@ -46,4 +46,5 @@ class PackedLinear(Library, Int8):
         import bitsandbytes
 
         bias = None if bias_N is None else bias_N.half()
-        return bitsandbytes.matmul(x_MK.half(), made.CB, bias=bias, state=made)
+        out_MN: Tensor = bitsandbytes.matmul(x_MK.half(), made.CB, bias=bias, state=made)
+        return out_MN

@@ -91,4 +91,5 @@ class PackedLinear(Library):
         """The library's product."""
         import bitsandbytes
 
-        return bitsandbytes.matmul_4bit(x_MK, self.weight_packed, made, bias=bias_N)
+        out_MN: Tensor = bitsandbytes.matmul_4bit(x_MK, self.weight_packed, made, bias=bias_N)
+        return out_MN

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vggt_quant.kernels import products
-from vggt_quant.kernels.operands import Kind, Rows
+from vggt_quant.kernels.operands import Kind
 from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.formats.base import Layout, PackedBase
 
@@ -83,9 +83,9 @@ class PackedLinear(PackedBase):
         return self.__dict__ | {"_buffers": buffers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # PyTorch's
         self.weight_packed = self.weight_packed.view(torch.float8_e4m3fn)
 
-    def multiply(self, operand: Rows) -> Tensor:
+    def multiply(self, operand: Any) -> Tensor:
         """[M, K] to [M, N]."""
         return products.multiply(operand, self.weight_packed, self.weight_scale, bias_N=self.bias)

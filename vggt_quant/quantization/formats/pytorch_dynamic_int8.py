@@ -59,10 +59,10 @@ class PackedLinear(PackedBase):
             # torch announces that quantized tensor types will go; this format is here to measure them while they last.
             warnings.filterwarnings("ignore", message=".*(quint8|qint8|quantized).*", category=UserWarning)
             weight = torch._make_per_tensor_quantized_tensor(
-                tensors["weight_packed"], tensors["weight_scale"].item(), tensors["weight_zero_point"].item()
+                tensors["weight_packed"], tensors["weight_scale"].item(), int(tensors["weight_zero_point"].item())
             )
             # The constructor packs a weight of zeros, which takes as long as the real one: so a tiny one comes first.
-            linear = dynamic.Linear(1, 1, dtype=torch.qint8)
+            linear = dynamic.Linear(1, 1, dtype=torch.qint8)  # type: ignore[no-untyped-call]  # PyTorch's
             linear.in_features, linear.out_features = fields["in_features"], fields["out_features"]
             linear.set_weight_bias(weight, tensors.get("bias"))
         return cls(linear, has_bias="bias" in tensors)
@@ -85,7 +85,8 @@ class PackedLinear(PackedBase):
 
     def dequantized(self) -> Tensor:
         """float32 [N, K]."""
-        return self.linear.weight().dequantize()
+        weight: Tensor = self.linear.weight()  # type: ignore[no-untyped-call]  # PyTorch's
+        return weight.dequantize()
 
     @property
     def arithmetic(self) -> str:
@@ -107,4 +108,5 @@ class PackedLinear(PackedBase):
 
     def multiply(self, operand: Tensor) -> Tensor:
         """[M, K] to [M, N] in the operand's type; torch's kernel itself takes and gives float32."""
-        return self.linear(operand.float()).to(operand.dtype)
+        out_MN: Tensor = self.linear(operand.float())
+        return out_MN.to(operand.dtype)

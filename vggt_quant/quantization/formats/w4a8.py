@@ -46,7 +46,7 @@ class PackedLinear(Int4):
 
     def multiply(self, operand: Rows) -> Tensor:
         """[M, K] to [M, N]."""
-        kind = "int8" if operand.values_MK.dtype == torch.int8 else "float8"
+        kind: Kind = "int8" if operand.values_MK.dtype == torch.int8 else "float8"
         if not self.weight_packed.is_cuda:
             weight_NK, scale_N = torch_reference.int4_to_rows(*self.stored(), kind)
             return products.multiply(operand, weight_NK, scale_N, bias_N=self.bias)
