@@ -151,9 +151,10 @@ def test_batches_query_points_hooks_and_gradients_are_answered():
     assert model.ran.startswith("fast") and got["depth"].shape[:2] == (2, 2)
     assert all(db(model(scene), {k: v[i : i + 1] for k, v in got.items() if k != "pose_enc_list"}) >= 50
                for i, scene in enumerate(batch))  # fmt: skip
-    points = torch.tensor([[10.0, 20.0], [50.0, 60.0]], device="cuda")
-    assert model(images, points)["track"].shape == (1, 4, 2, 2)
-    assert model.ran == "plain: query points were given"
+    points = torch.tensor([[10.0, 20.0], [25.0, 16.0]], device="cuda")
+    tracked = vggt_quant.load("nano-random", device="cuda")
+    assert tracked(photos(4, (28, 42)), points)["track"].shape == (1, 4, 2, 2)
+    assert tracked.ran == "plain: query points were given"
     seen = []
     handle = model.aggregator.frame_blocks[0].register_forward_hook(lambda *_: seen.append(1))
     model(images)
