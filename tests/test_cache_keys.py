@@ -102,7 +102,8 @@ def import_closure(paths, left_out):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
         if path not in closure and not any(f"{name}.".startswith(f"{out}.") for out in left_out):
             closure.add(path)
-            todo += imported_modules(path)
+            inits = [folder / "__init__.py" for folder in path.parents if folder.is_relative_to(PACKAGE)]
+            todo += imported_modules(path) | {init for init in inits if init.parent != PACKAGE}
     return closure
 
 

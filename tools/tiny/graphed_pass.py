@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from held_out import SIZE
@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from vggt_quant.data.synthetic import raycasting
 from vggt_quant.data.synthetic.raycasting import Cameras, Rooms
-
-if TYPE_CHECKING:
-    from train import Trainer
+from vggt_quant.data.synthetic.rooms import Draw
+from vggt_quant.model import VGGT
 
 DENSE_SHARE = 3
 """One in so many views gets the dense losses, which cost most of the time and teach the backbone least."""
@@ -34,10 +33,21 @@ def _interpolation(count: int, to: int, like: Tensor) -> Tensor:
     return functional.interpolate(identity, size=to, mode="linear", align_corners=True)[0].mT.to(like.dtype)
 
 
+class Training(Protocol):
+    """What a pass needs to know of the training that it belongs to."""
+
+    model: VGGT
+    device: torch.device
+    is_cuda: bool
+    draw: Draw
+    gradients: Tensor
+    """One buffer that the gradients of all parameters are views of."""
+
+
 class Pass:
     """Photographs, losses and gradients for one number of views a scene; on a GPU one CUDA graph."""
 
-    def __init__(self, trainer: Trainer, rooms: Rooms, cameras: Cameras) -> None:
+    def __init__(self, trainer: Training, rooms: Rooms, cameras: Cameras) -> None:
         self.trainer = trainer
         frames = cameras.extrinsics.shape[0] * cameras.extrinsics.shape[1]
         self.num_chosen = frames // DENSE_SHARE
