@@ -35,6 +35,15 @@ def test_the_hubs_config_means_vggt_1b() -> None:
         ({"aggregator": {}, "camera_head": {"dim_in": 64}}, "camera_head.dim_in is 64"),
         ({"aggregator": {}, "track_head": {"intermediate_layer_idx": [0, 1, 2, 24]}}, "has 24 layers"),
         ({"aggregator": {}, "depth_head": {"activation": "exp"}}, "add .'output_dim'"),
+        ({"aggregator": {"depth": True}}, "aggregator.depth is True; give a positive whole number"),
+        ({"aggregator": {"mlp_ratio": float("nan")}}, "aggregator.mlp_ratio is nan; give a positive number"),
+        ({"aggregator": {}, "patch_embed": None}, "patch_embed is None; give a mapping of settings"),
+        ({"aggregator": {}, "img_size": "518"}, "img_size is '518'; give a positive whole number"),
+        ({"img_size": 0}, "img_size is 0; give a positive whole number"),
+        (
+            {"aggregator": {}, "track_head": {"out_channels": [1, 2, 3]}},
+            "out_channels is .1, 2, 3.; give four positive",
+        ),
         ({"aggregator": {}, "img_size": 500}, "img_size is 500; give a multiple of patch_size 14"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The sizes that define one VGGT: frozen dataclasses, nested as the modules are.
+"""The sizes that define one VGGT: frozen dataclasses, nested as the modules are; their types say what is allowed.
 
 Every default is VGGT-1B's, so `VGGTConfig()` is the released model, and `NAMED` adds smaller ones of the same
 architecture. Field names follow upstream's constructor arguments. Arguments of upstream that the released weights
@@ -11,8 +11,13 @@ Source: VGGT (Wang et al., CVPR 2025, arXiv:2503.11651).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+Config = TypeVar("Config")
 
 HEAD_NAMES = ("camera_head", "depth_head", "point_head", "track_head")
 
@@ -44,29 +49,13 @@ def _require(holds: bool, key: str, value: object, cure: str) -> None:
         raise ValueError(f"The model setting {key} is {value!r}; {cure}.")
 
 
-def _require_positive_ints(section: str, config: object, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(config, name)
-        valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        _require(valid, f"{section}.{name}", value, "give a positive whole number")
-
-
-def _require_transformer(section: str, config: Any) -> None:
-    _require_positive_ints(section, config, ("num_heads",))
-    for name in ("mlp_ratio", "init_values"):
-        value = getattr(config, name)
-        valid = isinstance(value, (int, float)) and value > 0
-        _require(valid, f"{section}.{name}", value, "give a positive number")
-
-
-def _require_dpt_sizes(section: str, config: Any) -> None:
-    _require_positive_ints(section, config, ("dim_in", "patch_size", "features"))
-    channels, layers = config.out_channels, config.intermediate_layer_idx
-    multiples = len(channels) == 4 and all(isinstance(c, int) and c > 0 and c % 4 == 0 for c in channels)
-    _require(multiples, f"{section}.out_channels", channels, "give four positive multiples of 4")
-    _require(config.features % 8 == 0, f"{section}.features", config.features, "give a multiple of 8")
-    four = len(layers) == 4 and all(isinstance(i, int) and i >= 0 for i in layers)
-    _require(four, f"{section}.intermediate_layer_idx", layers, "give four layer numbers from 0")
+Count = Annotated[int, Meta(ge=1, description="a positive whole number")]
+Positive = Annotated[float, Meta(gt=0, description="a positive number")]
+Features = Annotated[int, Meta(ge=8, multiple_of=8, description="a positive multiple of 8")]
+Level = Annotated[int, Meta(ge=4, multiple_of=4)]
+Levels = Annotated[tuple[Level, Level, Level, Level], Meta(description="four positive multiples of 4")]
+Layer = Annotated[int, Meta(ge=0)]
+Layers = Annotated[tuple[Layer, Layer, Layer, Layer], Meta(description="four layer numbers from 0")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,17 +71,12 @@ class PatchEmbedConfig:
         init_values: initial LayerScale.
     """
 
-    type: str = "dinov2"
-    depth: int = 24
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    num_register_tokens: int = 4
-    init_values: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require(self.type in ("dinov2", "conv"), "patch_embed.type", self.type, "use 'dinov2' or 'conv'")
-        _require_positive_ints("patch_embed", self, ("depth", "num_register_tokens"))
-        _require_transformer("patch_embed", self)
+    type: Literal["dinov2", "conv"] = "dinov2"
+    depth: Count = 24
+    num_heads: Count = 16
+    mlp_ratio: Positive = 4.0
+    num_register_tokens: Count = 4
+    init_values: Positive = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,17 +92,12 @@ class AggregatorConfig:
         init_values: initial LayerScale.
     """
 
-    depth: int = 24
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    num_register_tokens: int = 4
-    rope_freq: float = 100.0
-    init_values: float = 0.01
-
-    def __post_init__(self) -> None:
-        _require_positive_ints("aggregator", self, ("depth", "num_register_tokens"))
-        _require_transformer("aggregator", self)
-        _require(self.rope_freq > 1, "aggregator.rope_freq", self.rope_freq, "give a number above 1")
+    depth: Count = 24
+    num_heads: Count = 16
+    mlp_ratio: Positive = 4.0
+    num_register_tokens: Count = 4
+    rope_freq: Annotated[float, Meta(gt=1, description="a number above 1")] = 100.0
+    init_values: Positive = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,16 +113,14 @@ class CameraHeadConfig:
         num_iterations: pose updates.
     """
 
-    dim_in: int = 2048
-    trunk_depth: int = 4
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    init_values: float = 0.01
-    num_iterations: int = 4
+    dim_in: Count = 2048
+    trunk_depth: Count = 4
+    num_heads: Count = 16
+    mlp_ratio: Positive = 4.0
+    init_values: Positive = 0.01
+    num_iterations: Count = 4
 
     def __post_init__(self) -> None:
-        _require_positive_ints("camera_head", self, ("dim_in", "trunk_depth", "num_iterations"))
-        _require_transformer("camera_head", self)
         _require(self.dim_in % self.num_heads == 0, "camera_head.num_heads", self.num_heads, "let it divide dim_in")
 
 
@@ -161,20 +138,13 @@ class DenseHeadConfig:
         intermediate_layer_idx: the four aggregator layers it reads.
     """
 
-    output_dim: int
-    activation: str
-    dim_in: int = 2048
-    patch_size: int = 14
-    features: int = 256
-    out_channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
-    intermediate_layer_idx: tuple[int, int, int, int] = (4, 11, 17, 23)
-
-    def __post_init__(self) -> None:
-        _require_dpt_sizes("dense head", self)
-        known = self.activation in ("exp", "inv_log")
-        _require(known, "dense head.activation", self.activation, "use 'exp' or 'inv_log'")
-        valid = isinstance(self.output_dim, int) and self.output_dim >= 2
-        _require(valid, "dense head.output_dim", self.output_dim, "give 2 or more, the last for the confidence")
+    output_dim: Annotated[int, Meta(ge=2, description="2 or more, the last for the confidence")]
+    activation: Literal["exp", "inv_log"]
+    dim_in: Count = 2048
+    patch_size: Count = 14
+    features: Features = 256
+    out_channels: Levels = (256, 512, 1024, 1024)
+    intermediate_layer_idx: Layers = (4, 11, 17, 23)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,26 +169,23 @@ class TrackHeadConfig:
         max_scale: divisor of the relative motion in the embedding.
     """
 
-    dim_in: int = 2048
-    patch_size: int = 14
-    features: int = 128
-    out_channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
-    intermediate_layer_idx: tuple[int, int, int, int] = (4, 11, 17, 23)
-    down_ratio: int = 2
-    iters: int = 4
-    stride: int = 2
-    corr_levels: int = 7
-    corr_radius: int = 4
-    hidden_size: int = 384
-    tracker_depth: int = 6
-    tracker_num_heads: int = 8
-    num_virtual_tracks: int = 64
-    max_scale: int = 518
+    dim_in: Count = 2048
+    patch_size: Count = 14
+    features: Features = 128
+    out_channels: Levels = (256, 512, 1024, 1024)
+    intermediate_layer_idx: Layers = (4, 11, 17, 23)
+    down_ratio: Count = 2
+    iters: Count = 4
+    stride: Count = 2
+    corr_levels: Count = 7
+    corr_radius: Count = 4
+    hidden_size: Count = 384
+    tracker_depth: Count = 6
+    tracker_num_heads: Count = 8
+    num_virtual_tracks: Count = 64
+    max_scale: Count = 518
 
     def __post_init__(self) -> None:
-        _require_dpt_sizes("track_head", self)
-        counts = ("down_ratio", "iters", "stride", "corr_levels", "corr_radius", "hidden_size", "tracker_depth")
-        _require_positive_ints("track_head", self, (*counts, "tracker_num_heads", "num_virtual_tracks", "max_scale"))
         divides = self.hidden_size % self.tracker_num_heads == 0
         _require(divides, "track_head.tracker_num_heads", self.tracker_num_heads, "let it divide hidden_size")
 
@@ -239,9 +206,9 @@ class VGGTConfig:
         track_head: point tracks.
     """
 
-    img_size: int = 518
-    patch_size: int = 14
-    embed_dim: int = 1024
+    img_size: Count = 518
+    patch_size: Count = 14
+    embed_dim: Count = 1024
     patch_embed: PatchEmbedConfig = field(default_factory=PatchEmbedConfig)
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
     camera_head: CameraHeadConfig | None = field(default_factory=CameraHeadConfig)
@@ -252,7 +219,6 @@ class VGGTConfig:
     track_head: TrackHeadConfig | None = field(default_factory=TrackHeadConfig)
 
     def __post_init__(self) -> None:
-        _require_positive_ints("model", self, ("img_size", "patch_size", "embed_dim"))
         whole = self.img_size % self.patch_size == 0
         _require(whole, "img_size", self.img_size, f"give a multiple of patch_size {self.patch_size}")
         for section in (self.aggregator,) if self.patch_embed.type == "conv" else (self.aggregator, self.patch_embed):
@@ -302,7 +268,7 @@ class VGGTConfig:
             "track_head": _read_section(TrackHeadConfig, "track_head", settings.get("track_head")),
         }
         sizes = {key: settings[key] for key in ("img_size", "patch_size", "embed_dim") if key in settings}
-        return cls(**sizes, **sections)
+        return _read(cls, "", {**sizes, **sections})
 
 
 def _from_hub(settings: Mapping[str, Any]) -> VGGTConfig:
@@ -314,11 +280,14 @@ def _from_hub(settings: Mapping[str, Any]) -> VGGTConfig:
         for head in ("camera", "depth", "point", "track")
         if not settings.get(f"enable_{head}", True)
     }
-    return replace(released, img_size=settings.get("img_size", released.img_size), **absent)
+    sizes = {"img_size": settings["img_size"]} if "img_size" in settings else {}
+    return _read(VGGTConfig, "", {**sizes, **absent})
 
 
 def _patch_embed_section(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    section = dict(settings.get("patch_embed", {}))
+    given = settings.get("patch_embed", {})
+    _require(isinstance(given, Mapping), "patch_embed", given, "give a mapping of settings")
+    section = dict(given)
     width = section.pop("embed_dim", None)
     _require(width in (None, settings.get("embed_dim")), "patch_embed.embed_dim", width, "give the model's embed_dim")
     return section
@@ -331,10 +300,30 @@ def _read_section(section_type: type, name: str, section: Any) -> Any:
     known = {f.name for f in fields(section_type)}
     _refuse_unknown(f"{name}.", section, known | set(FIXED[name]))
     _check_fixed(f"{name}.", section, FIXED[name])
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in section.items() if key in known}
+    values = {key: value for key, value in section.items() if key in known}
     missing = {"output_dim", "activation"} & known - set(values)
     _require(not missing, name, section, f"add {sorted(missing)}")
-    return section_type(**values)
+    return _read(section_type, f"{name}.", values)
+
+
+def _read(kind: type[Config], prefix: str, values: dict[str, Any]) -> Config:
+    """A config of checked values; the first that its type does not allow is named with what it allows."""
+    hints = get_type_hints(kind, include_extras=True)
+    for key, value in values.items():
+        try:
+            values[key] = value if is_dataclass(value) else msgspec.convert(value, hints[key])
+        except msgspec.ValidationError:
+            _require(False, f"{prefix}{key}", value, _cure(hints[key]))
+    return kind(**values)
+
+
+def _cure(hint: Any) -> str:
+    """What to give instead of a value that a type does not allow."""
+    if get_origin(hint) is Annotated:
+        return f"give {hint.__metadata__[0].description}"
+    if get_origin(hint) is Literal:
+        return f"use {' or '.join(map(repr, get_args(hint)))}"
+    return "give a mapping of settings"
 
 
 def _refuse_unknown(prefix: str, settings: Mapping[str, Any], known: set[str]) -> None:
@@ -349,12 +338,16 @@ def _check_fixed(prefix: str, settings: Mapping[str, Any], fixed: Mapping[str, A
         _require(given == value, f"{prefix}{key}", given, f"only {value!r} is implemented")
 
 
-def _dense(activation: str, output_dim: int, sizes: Mapping[str, Any]) -> DenseHeadConfig:
+def _dense(activation: Literal["exp", "inv_log"], output_dim: int, sizes: Mapping[str, Any]) -> DenseHeadConfig:
     return DenseHeadConfig(activation=activation, output_dim=output_dim, **sizes)
 
 
 def _small() -> VGGTConfig:
-    levels = {"dim_in": 512, "out_channels": (64, 128, 256, 256), "intermediate_layer_idx": (0, 1, 2, 3)}
+    levels: dict[str, Any] = {
+        "dim_in": 512,
+        "out_channels": (64, 128, 256, 256),
+        "intermediate_layer_idx": (0, 1, 2, 3),
+    }
     return VGGTConfig(
         img_size=224,
         embed_dim=256,
@@ -371,7 +364,9 @@ def _small() -> VGGTConfig:
 
 
 def _tiny() -> VGGTConfig:  # The trained model in `tiny/`: multiples of 128, so that groups of 128 are whole.
-    levels = dict(dim_in=512, features=64, out_channels=(64, 128, 128, 128), intermediate_layer_idx=(1, 2, 3, 4))
+    levels: dict[str, Any] = dict(
+        dim_in=512, features=64, out_channels=(64, 128, 128, 128), intermediate_layer_idx=(1, 2, 3, 4)
+    )
     return VGGTConfig(
         img_size=112, embed_dim=256, patch_embed=PatchEmbedConfig(depth=2, num_heads=4),
         aggregator=AggregatorConfig(depth=5, num_heads=4, init_values=0.3), track_head=None,
@@ -381,7 +376,12 @@ def _tiny() -> VGGTConfig:  # The trained model in `tiny/`: multiples of 128, so
 
 
 def _nano() -> VGGTConfig:
-    levels = {"dim_in": 256, "features": 32, "out_channels": (32, 32, 64, 64), "intermediate_layer_idx": (0, 0, 1, 1)}
+    levels: dict[str, Any] = {
+        "dim_in": 256,
+        "features": 32,
+        "out_channels": (32, 32, 64, 64),
+        "intermediate_layer_idx": (0, 0, 1, 1),
+    }
     return VGGTConfig(
         img_size=112,
         embed_dim=128,
