@@ -189,3 +189,19 @@ def test_values_of_millions_of_tokens_lie_where_they_belong():
         qkv.stride(0), H=num_heads, E=E, TOKENS=attention_fp8_pack.BLOCK,
     )  # fmt: skip
     assert v_out[(lines - 1) * padded].float() == 1
+
+
+def test_a_score_becomes_the_byte_of_the_docstrings_example():
+    c = torch.tensor(8 * attention_fp8.LOG2_E * 64**-0.5, dtype=torch.float16)
+    shift = attention_fp8.HIGHEST.value - 0.5 - 20
+    y = (10 * c.double() + shift).half()
+    byte = y.view(torch.int16).item() & 0xFF
+    assert (round(c.item(), 4), shift, y.item(), byte) == (1.4424, 1129.5, 1144, 120)
+    assert torch.tensor([byte], dtype=torch.uint8).view(torch.float8_e4m3fn).item() == 256
+    as_half = int(byte * attention_fp8.AS_HALF.value)
+    assert torch.tensor([as_half], dtype=torch.int16).view(torch.float16).item() == 1
+    # What one multiply-add makes of two values in a register.
+    low, high = 120, 77
+    both = (attention_fp8.BASE.value, (0x6400 + low) | (0x6400 + high) << 16)
+    assert torch.tensor(0x6400, dtype=torch.int16).view(torch.float16).item() == both[0]
+    assert (both[1] * 128 + 0xFFCE0000) % 2**32 == low << 7 | (high << 7) << 16

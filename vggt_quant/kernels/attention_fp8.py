@@ -12,10 +12,18 @@ At heads of 64 the softmax is the limit, not the products. Three things keep it 
   half precision, for the sum.
 - Values lie in memory in the order in which one product leaves the probabilities in the registers for the next.
 
+One score to its byte, with heads of 64 (c = 8 log2(e) / 8 = 1.4424 in half precision) and a query whose scores are at
+most 20 eighths of an octave (|q| |k| c = 20), so that 1150 - 0.5 - 20 = 1129.5 is added:
+
+    score  q k = 10    10 c + 1129.5 = 1143.9   rounded to half precision, whose step is 1 there: 1144
+    bits of 1144       0x6478                   0x6400 is 1024; the low byte is n = 0x78 = 120
+    n as float8 e4m3   0x78: 2^(15 - 7) = 256   by the formula 8 (log2 p + 7) = 120: p = 2^8
+    n << 7 as half     0x3c00 = 1.0             p / 256, what the sum adds
+
 What is subtracted from the scores must keep the largest probability within float8, 2^8.75 at most. Since the keys have
-no mean (`heads8`), the scores of a query average to about zero: |q| times the longest |k| bounds the largest from above
-and zero from below, before any key was seen. Where that bound is at most `RANGE`, a program subtracts it; the largest
-probability is then still in float8's full precision. Elsewhere it subtracts a running maximum.
+no mean (`attention_fp8_pack`), the scores of a query average to about zero: |q| times the longest |k| bounds the
+largest from above and zero from below, before any key was seen. Where that bound is at most `RANGE`, a program
+subtracts it; the largest probability is then still in float8's full precision. Elsewhere it subtracts a running maximum.
 
 Legend: M tokens, N tokens padded with zeros to whole blocks of keys, H heads, E head width.
 """
@@ -39,23 +47,35 @@ WARPS, STAGES = 8, 3
 RANGE = 13.0
 """Octaves, that is powers of two of a probability."""
 LOG2_E = 1.4426950408889634
+BASE = tl.constexpr(1024.0)
+"""From here to 2048 the numbers of half precision are the whole ones, and their low byte counts up from 0."""
 HIGHEST = tl.constexpr(1024.0 + 126.0)
-"""1024 and the bits of 448, float8's largest."""
+"""`BASE` and the bits of 448, float8's largest: 0x7e = 126."""
+AS_HALF = tl.constexpr(128.0)
+"""Seven places to the left: float8's exponent and fraction then lie where those of half precision are."""
+HALF_ROUNDING = tl.constexpr(2.0**-10)
+"""More than the relative error of two roundings to half precision, 2^-11 each."""
 LARGEST_SCORE = tl.constexpr(44000.0)
 """Scores above count as this much, 8,000 octaves, since half precision has no more eighths of octaves.
 
 Where |q| |k| is larger, a score may also overflow on its way, and a query without one above -40,000 becomes NaN.
 """
+UNKNOWN_SHIFT = tl.constexpr(60000.0)
+"""The shift before any score was seen: above that of every score from -40,000 on, and a number in half precision."""
 
 
 @triton.jit
 def _probabilities(y):
     """The float8 whose bits are y - 1024, 0 below, and its 2^-8 in half precision, in which y is, HIGHEST at most."""
     if cast.INTERPRETED:
-        n = tl.maximum(y.to(tl.float32) - 1024.0, 0.0)
-        p, half = n.to(tl.uint8), (n * 128.0).to(tl.uint16).to(tl.float16, bitcast=True)
+        n = tl.maximum(y.to(tl.float32) - BASE, 0.0)
+        p, half = n.to(tl.uint8), (n * AS_HALF).to(tl.uint16).to(tl.float16, bitcast=True)
     else:
         # Two values to a register, what Triton does not do by itself here: 4 of them take 5 instructions instead of 17.
+        #   max with 0x6400, twice   at least BASE
+        #   prmt 0x6420              bytes 0, 2, 4, 6 of the two registers: the four low bytes n
+        #   mad 128, 0xffce0000      n << 7 in each half: 128 (0x6400 + n) = 0x320000 + 128 n, of which 0x320000 is
+        #                            subtracted; what the upper half's 0x6400 gives lies above the register
         p, half = tl.inline_asm_elementwise(
             "{ .reg .b32 a, b, least; mov.b32 least, 0x64006400; "
             "max.NaN.f16x2 a, $3, least; max.NaN.f16x2 b, $4, least; prmt.b32 $0, a, b, 0x6420; "
@@ -90,8 +110,8 @@ def _add(s, values, c, shift, total, acc, QUERIES: tl.constexpr, KEYS: tl.conste
         s = tl.minimum(s, tl.full((1, 1), LARGEST_SCORE, tl.float16), propagate_nan=tl.PropagateNan.ALL)
         top = tl.max(_fold(s, QUERIES, KEYS, True), 1).to(tl.float32)
         lower = HIGHEST - top * c
-        # Below by the roundings of a product and a sum to half precision, which must not lift a value above HIGHEST.
-        lower = tl.minimum(lower - tl.abs(lower) * 2**-10, shift).to(tl.float16).to(tl.float32)
+        # Less the roundings of a product and a sum to half precision, so that no value exceeds HIGHEST.
+        lower = tl.minimum(lower - tl.abs(lower) * HALF_ROUNDING, shift).to(tl.float16).to(tl.float32)
         shrink = tl.exp2((lower - shift) * 0.125)[:, None]
         total *= shrink
         acc *= shrink
@@ -137,8 +157,7 @@ def _attend(
         shift = cast.nearest(HIGHEST - 0.5 - bound)
         acc, total = _walk(queries, k, v, head, M, padded, c, shift, E, QUERIES, KEYS, True, TMA)
     else:
-        # Above the shift of every score from -40,000 on (`LARGEST_SCORE`), and a number in half precision.
-        unknown = tl.full((QUERIES,), 60000.0, tl.float32)
+        unknown = tl.full((QUERIES,), UNKNOWN_SHIFT, tl.float32)
         acc, total = _walk(queries, k, v, head, M, padded, c, unknown, E, QUERIES, KEYS, False, TMA)
     acc *= (tl.load(v_scale + head) / total)[:, None]
     row = first + tl.arange(0, QUERIES)[:, None]

@@ -1,4 +1,4 @@
-"""Query, key and value of one sequence in float8, as `attention8` multiplies them.
+"""Query, key and value of one sequence in float8, as `attention_fp8` multiplies them.
 
 The keys' mean is taken out of every key: it moves all scores of a query alike, which softmax does not see, and what is
 left rounds better (Zhang et al. 2025, SageAttention, arXiv:2410.02367).
@@ -133,7 +133,7 @@ def _pack(
 def pack(qkv_M3D: Tensor, num_heads: int) -> Float8Heads:
     """Packed [query, key, value] rows in float8.
 
-    Query and key need no scale: behind a layer norm they are at most 8 times its weight, far below 448; what lies
+    Query and key need no scale: after a layer norm they are at most 8 times its weight, far below 448; what lies
     above saturates.
     """
     tokens, width = qkv_M3D.shape[0], qkv_M3D.shape[1] // (3 * num_heads)
