@@ -15,7 +15,7 @@ FlagsOf: TypeAlias = ArgumentParser | argparse._ArgumentGroup
 DEFAULT_MODEL = "facebook/VGGT-1B"
 MODEL = (
     "the original model: a hub id, a weight file or folder, model.json of `vggt-quant model`, "
-    "tiny (small and trained, in this package), tiny-outliers (its twin with heavy-tailed activations), "
+    "tiny (small and trained, in this package), tiny-outliers (the same with heavy-tailed activations), "
     "or small-random, nano-random, vggt-1b-random (seeded random weights)"
 )
 FOLDER = (

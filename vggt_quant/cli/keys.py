@@ -22,7 +22,7 @@ FOR_WORKFLOW = True
 def add_flags(command: ArgumentParser) -> None:
     """Which configuration, and whose machines run it."""
     text = "a config.yaml; `-` reads it from stdin (default: all of the package's variants, on --device)"
-    command.add_argument("--config", type=Path, help=text)
+    command.add_argument("--config", type=Path, metavar="FILE.yaml", help=text)
     text = "other machines run the jobs, so `device: cuda` needs no GPU here"
     command.add_argument("--elsewhere", action="store_true", help=text)
     flags.device(command)
