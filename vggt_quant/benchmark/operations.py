@@ -32,7 +32,7 @@ class Product:
     quadratic: int
 
     def at(self, num_images: int) -> int:
-        """Operations for so many images."""
+        """Operations for that number of images."""
         return self.linear * num_images + self.quadratic * num_images**2
 
 

@@ -4,7 +4,7 @@ What runs is decided by visible rules and can be read off `Engine.kernels`. floa
 matrix products and convolutions, because the fp32 reference must not be an approximation itself. On CUDA it also goes
 without cuDNN: for the dense heads' float32 convolutions cuDNN picks an FFT of 165,120 small products, 2.1 s and 41 GB a
 head where PyTorch's own matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images of 350x518). A variant may ask
-for other arithmetic by its `run` settings: `tf32`, or `autocast`, VGGT's published way, which leaves PyTorch's defaults
+for other arithmetic by its `run` settings: `tf32`, or `autocast`, as VGGT is published, which leaves PyTorch's defaults
 to the rest: float32 convolutions in TF32 through cuDNN, float32 products exact.
 
 A bfloat16 model on CUDA is run by `fast`, on kernels of its own; all else by the model's own modules.
@@ -60,7 +60,7 @@ class Engine:
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """PyTorch's switches as the settings want them, and as they were again behind the block."""
+        """PyTorch's switches as the settings want them, and as they were before once the block ends."""
         settings, matmul = self.settings, torch.backends.cuda.matmul
         has_tf32_convolutions = settings.tf32 or settings.autocast is not None
         cudnn = torch.backends.cudnn.flags(
@@ -75,7 +75,7 @@ class Engine:
             matmul.allow_tf32 = before
 
     def plan(self, num_images: int, tokens: int) -> Plan:
-        """Which arithmetic each layer is multiplied in, for images of so many tokens each."""
+        """Which arithmetic each layer is multiplied in, for a number of images of `tokens` tokens each."""
         return Plan(
             settings=self.settings,
             packed=packed_layers(self.model),
@@ -96,7 +96,7 @@ def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -
     """Load a packed checkpoint and make it ready.
 
     Raises:
-        UnsupportedError: One of its formats has no kernel on this device, or the device has no such way to run.
+        UnsupportedError: One of its formats has no kernel on this device, or the settings cannot be run there.
         CheckpointError: The file is damaged or foreign.
         ValueError: `device` is neither cpu nor cuda.
     """
@@ -148,7 +148,7 @@ def ready(model: VGGT, device: str, run: RunSettings = DEFAULT, *, owns_weights:
             it a copy of them.
 
     Raises:
-        UnsupportedError: The machine has no such way to run.
+        UnsupportedError: The machine cannot run these settings.
         ValueError: `device` is none of these.
     """
     device = _check_device(device)
@@ -231,7 +231,7 @@ def _with_blocks(module: nn.Module, change: Callable[[Block], nn.Module], inside
 
 
 def _compiled(engine: Engine) -> Engine:
-    """The same engine with compiled blocks, replayed as a CUDA graph, lest Python's way to the kernels be timed.
+    """The same engine with compiled blocks, replayed as a CUDA graph, so that Python's time between kernels is not measured.
 
     Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass. Nor
     is there one around a library that waits for the GPU in its products, as uncompiled ones of the heads do.

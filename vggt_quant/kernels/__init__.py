@@ -1,1 +1,1 @@
-"""Operations that formats call. `reference` defines the right answer; a faster kernel stands beside its twin."""
+"""Operations that formats call. `torch_reference` defines the right answer, and each kernel has its plain-PyTorch twin there."""

@@ -6,8 +6,8 @@ At heads of 64 the softmax is the limit, not the products. Three things keep it 
   a 16th.
 - Probabilities are written as float8 straight from their logarithm: the bits of e4m3, read as a whole number n, are
   8 (log2 p + 7) where 2^f is taken as 1 + f between two powers of two (Schraudolph 1999, Neural Computation 11, 853).
-  That is up to 6 % too large, but softmax divides by the sum of the same numbers, and about 2 % are left beside the
-  2.6 % of the rounding. Below 2^-6, where float8's steps stop shrinking, p comes out too small, and below 2^-7 as zero.
+  That is up to 6 % too large, but softmax divides by the sum of the same numbers, and about 2 % are left, on top of
+  2.6 % from rounding. Below 2^-6, where float8's steps stop shrinking, p comes out too small, and below 2^-7 as zero.
   A multiply-add in half precision rounds to n + 1024, whose low byte is n. The same bits, seven places higher, are p in
   half precision, for the sum.
 - Values lie in memory in the order in which one product leaves the probabilities in the registers for the next.
@@ -23,7 +23,8 @@ most 20 eighths of an octave (|q| |k| c = 20), so that 1150 - 0.5 - 20 = 1129.5 
 What is subtracted from the scores must keep the largest probability within float8, 2^8.75 at most. Since the keys have
 no mean (`attention_fp8_pack`), the scores of a query average to about zero: |q| times the longest |k| bounds the
 largest from above and zero from below, before any key was seen. Where that bound is at most `RANGE`, a program
-subtracts it; the largest probability is then still in float8's full precision. Elsewhere it subtracts a running maximum.
+subtracts it; the largest probability is then still in float8's full precision. Elsewhere it subtracts a running
+maximum.
 
 Legend: M tokens, N tokens padded with zeros to whole blocks of keys, H heads, E head width.
 """

@@ -1,4 +1,4 @@
-"""The names under which others know weight quantization of VGGT: thin doors to `quantize_model`."""
+"""The names under which others know weight quantization of VGGT: thin wrappers around `quantize_model`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -120,7 +120,7 @@ def _why_nothing(model: nn.Module, selection: Selection) -> str:
 
 
 def cast_dense(model: nn.Module, dtype: torch.dtype) -> None:
-    """Bring every floating parameter and buffer to `dtype`, but for what packed layers hold beside their bias."""
+    """Bring every floating parameter and buffer to `dtype`, except what packed layers hold besides their bias."""
     inside = {module for layer in packed_layers(model).values() for module in layer.modules()}
     buffers: dict[int, torch.Tensor] = {}
     for module in model.modules():

@@ -21,7 +21,7 @@ from vggt_quant.model.dpt_head import FRAMES_PER_CHUNK, DPTHead, FusionBlock, Re
 from vggt_quant.model.layers import TableCache
 
 FRAMES_AT_IMAGE_SIZE = 2
-"""The maps behind the fusion are the largest of the whole pass (46 MB a frame of 350x518), and few fill a GPU."""
+"""The maps after the fusion are the largest of the whole pass (46 MB a frame of 350x518), and few fill a GPU."""
 
 
 class FastDenseHead:

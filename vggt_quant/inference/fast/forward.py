@@ -86,7 +86,7 @@ class FastForward:
         kept = self._aggregate(images_S3HW.float())
         last = kept[self.model.config.aggregator.depth - 1]
         outputs: dict[str, Tensor | list[Tensor]] = {}
-        # A few tokens cannot fill a GPU: the camera head runs beside the dense ones.
+        # A few tokens cannot fill a GPU: the camera head runs at the same time as the dense ones.
         with _beside(self.side_stream):
             poses = self.camera_head.run(last[:, 0]) if self.camera_head else []
         size, special = (images_S3HW.shape[-2], images_S3HW.shape[-1]), self.model.aggregator.num_special
@@ -178,7 +178,7 @@ def _embed_patches(conv: nn.Conv2d, images_S3HW: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _beside(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    """Work inside goes to the other stream, behind what this one has been given so far."""
+    """Work inside goes to the other stream, after what this one was given before."""
     if stream is not None:
         stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -28,7 +28,7 @@ class GraphedPass:
         self._forget()
 
     def __call__(self, images_S3HW: Tensor) -> Outputs:
-        """The outputs, the caller's to keep."""
+        """The outputs, copies, which the caller may keep."""
         if images_S3HW.numel() // (3 * self.patch_size**2) > MOST_TOKENS:
             self._forget()
             return self.run(images_S3HW)
@@ -55,7 +55,7 @@ class GraphedPass:
         with torch.cuda.stream(self.stream):
             # Libraries choose kernels and compile at a first call, which a capture does not allow; bad images end here.
             self.run(images_S3HW)
-            # Inside, so that the caller's stream is back behind a capture that failed, too.
+            # Inside, so that the caller's stream is restored after a failed capture, too.
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self.stream):
                 outputs = self.run(images)

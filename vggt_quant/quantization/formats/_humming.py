@@ -1,4 +1,4 @@
-"""What the three formats share that humming-kernels multiplies: its layer, filled with weights of ours.
+"""What the three formats of humming-kernels share: its layer, filled with our weights.
 
 It compiles its kernels for a shape at the first call, by nvcc or NVRTC. Integers are stored there with an offset, eight
 bits as 0 to 255, packed from the lowest bits of 32-bit words upward.
