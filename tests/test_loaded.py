@@ -12,6 +12,8 @@ import weakref
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.flop_counter import FlopCounterMode
 
 import vggt_quant
 from vggt_quant.inference import loaded
@@ -98,6 +100,20 @@ def test_hooks_on_a_module_inside_are_called(model, prepared):
     model.register_forward_hook(lambda *_: seen.append(2))
     model(IMAGES)
     assert seen[-1] == 2 and model.ran == "fast, a copy"
+
+
+def test_what_counts_operations_sees_them(model, prepared):
+    model(IMAGES)
+    with FlopCounterMode(display=False) as counter:
+        model(IMAGES)
+    assert counter.get_total_flops() > 0 and model.ran == "plain: a counter, profiler or hook watches every operation"
+    seen = []
+    handle = register_module_forward_hook(lambda *_: seen.append(1))
+    model(IMAGES)
+    handle.remove()
+    assert len(seen) > 10
+    model(IMAGES)
+    assert model.ran == "fast, a copy"
 
 
 def test_a_forward_that_was_put_in_place_of_a_modules_own_is_called(model, prepared):

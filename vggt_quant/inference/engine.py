@@ -231,7 +231,7 @@ def _with_blocks(module: nn.Module, change: Callable[[Block], nn.Module], inside
 
 
 def _compiled(engine: Engine) -> Engine:
-    """The same engine with compiled blocks, replayed as a CUDA graph, so that Python's time between kernels is not measured.
+    """The same engine with compiled blocks, replayed as a CUDA graph: without it, Python's time would be measured.
 
     Under autocast there is no graph: it would read weights that autocast made before it and forgets after the pass. Nor
     is there one around a library that waits for the GPU in its products, as uncompiled ones of the heads do.

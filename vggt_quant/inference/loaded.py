@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module
 
 from vggt_quant.inference.engine import Engine, pick_device, ready
 from vggt_quant.inference.weights_stamp import WeightsStamp
@@ -182,6 +183,8 @@ def why_plain(images: Tensor, query_points: Tensor | None) -> str | None:
         return "the images want a gradient"
     if torch.compiler.is_compiling():
         return "torch.compile traces it"
+    if torch._C._len_torch_dispatch_stack() or module._has_any_global_hook():  # type: ignore[no-untyped-call]  # PyTorch's
+        return "a counter, profiler or hook watches every operation"
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != torch.bfloat16:
         return f"autocast to {torch.get_autocast_dtype(kind)} is on"
     return None
@@ -203,6 +206,8 @@ def _why_not(engine: Engine, stamp: WeightsStamp) -> str | None:
         reason = layer.unsupported(engine.device)
         if reason:
             return reason
+    if engine.forward is None and engine.settings.engine == "plain":
+        return "its settings ask for that"
     if engine.forward is None:
         words = engine.kernels.get("engine", f"plain: it computes in {engine.compute_dtype}")
         return words.removeprefix("plain: ").removeprefix("plain, ")

@@ -1,1 +1,1 @@
-"""Operations that formats call. `torch_reference` defines the right answer, and each kernel has its plain-PyTorch twin there."""
+"""Operations that formats call. `torch_reference` has a plain-PyTorch twin of each, which defines the right answer."""
