@@ -17,6 +17,7 @@ from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization import formats
 from vggt_quant.quantization import grid as grids
 from vggt_quant.quantization.formats._library import Library
+from vggt_quant.quantization.formats._spec import read_spec
 from vggt_quant.quantization.quantize import quantize_model
 from vggt_quant.results import decibels
 from vggt_quant.variants import Policy, Variant
@@ -163,6 +164,28 @@ def test_tensors_of_another_size_are_refused(name):
     _, packed = pack(name, EVERY[name][0], (64, 128))
     with pytest.raises(ValueError, match="should have"):
         type(packed).from_tensors({**packed.fields(), "in_features": 256}, packed.tensors())
+
+
+@pytest.mark.parametrize("name", formats.names())
+def test_a_layer_uses_what_its_file_declares(name):
+    assert formats.layer(name).format == name
+    assert formats.layer(name).spec == formats.spec(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("FACTS = 8", "declares no SPEC = FormatSpec"),
+        ("SPEC = FormatSpec(bits=BITS)", "SPEC should be written in literals"),
+        ("SPEC = FormatSpec(bits=5)", "SPEC: bits should be one of 4, 8, but is 5"),
+        ("SPEC = FormatSpec(bits=4, group=True)", "SPEC: there is no key 'group' (did you mean 'grouped'?)"),
+    ],
+)
+def test_a_declaration_that_cannot_be_read_is_refused_with_its_file(tmp_path, text, sentence):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.py") as caught:
+        read_spec(tmp_path / "mine.py")
+    assert sentence in str(caught.value)
 
 
 def test_an_unknown_format_is_named_with_those_that_exist():

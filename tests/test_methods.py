@@ -82,3 +82,33 @@ def test_a_weight_that_is_not_finite_is_refused_by_its_layers_name_before_any_la
     with pytest.raises(ValueError, match=r"^1: its weight holds NaN or infinity"):
         vggt_quant.quantize_model(model, Variant(name="v", method=name, config=config))
     assert not packed_layers(model)
+
+
+@pytest.mark.parametrize(
+    ("older", "config", "packs"),
+    [
+        ("round_to_float8", {}, "fp8"),
+        ("round_to_float8", {"format": "humming_fp8"}, "humming_fp8"),
+        ("round_to_nf4", {}, "bitsandbytes_nf4"),
+    ],
+)
+def test_older_names_of_rounding_to_nearest_are_still_taken(older, config, packs):
+    variant = Variant(name="v", method=older, config=config)
+    assert variant.spec()["method"] == "round_to_nearest"
+    assert methods.config_of(variant).packs == packs
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"format": "w8a16", "group_size": 64}, "group_size is 64, but w8a16 has no groups to choose; leave it out."),
+        ({"format": "w4a16"}, "w4a16 needs a group_size, e.g. 128."),
+        ({"format": "torchao_int4", "group_size": 48}, "has groups of 32, 64, 128, 256 only."),
+        ({"format": "fp8", "zero_points": True}, "fp8 multiplies no weights with zero points; leave zero_points out."),
+        ({"group_size": 64}, "the key 'format' is missing; it should be text."),
+    ],
+)
+def test_settings_that_a_format_does_not_have_are_refused(config, sentence):
+    with pytest.raises(ValueError) as caught:
+        methods.config_of(Variant(name="v", method="round_to_nearest", config=config))
+    assert str(caught.value).startswith("Variant v: config: ") and str(caught.value).endswith(sentence)

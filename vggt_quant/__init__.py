@@ -19,7 +19,7 @@ _HOME = {
     "CheckpointError": "quantization.checkpoint",
     "quantize_model": "quantization.quantize",
     "Variant": "variants",
-    "load_variants": "variants",
+    "load_variants": "quantization.catalog",
     "quantize_model_advanced": "quantization.advanced",
     "AdvancedQuantConfig": "quantization.advanced",
     "find_images": "data.find_images",
