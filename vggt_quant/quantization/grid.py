@@ -38,7 +38,7 @@ def _grouped(weight_NK: Tensor, group_size: int | None) -> Tensor:
     missing = -weight_NK.shape[1] % size
     if missing:
         weight_NK = torch.cat([weight_NK, weight_NK[:, -1:].expand(-1, missing)], dim=1)
-    return weight_NK.float().unflatten(1, (-1, size))
+    return weight_NK.float().reshape(len(weight_NK), weight_NK.shape[1] // size, size)
 
 
 def _per_column(values_NG: Tensor, grid: Grid, columns: int) -> Tensor:

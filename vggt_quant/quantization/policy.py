@@ -46,8 +46,10 @@ def select(model: nn.Module, policy: Policy) -> Selection:
     }
     others = (module for module in model.modules() if not isinstance(module, nn.Linear))
     needed_in_full = {id(parameter) for module in others for parameter in module.parameters(recurse=False)}
-    quantized, kept = [], {}
+    quantized: list[str] = []
+    kept: dict[str, str] = {}
     for linear, names in _linears(model).items():
+        reason: str | None
         if linear in read_directly:
             reason = "PyTorch reads its weight directly"
         elif id(linear.weight) in needed_in_full:
