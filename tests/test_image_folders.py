@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_images import write_photo
 
-from vggt_quant.data.find_images import FoundImages, describe, find_images
+from vggt_quant.data.find_images import FoundImages, find_images
 from vggt_quant.data.images import load_images
-from vggt_quant.data.photo_files import photo_extensions
+from vggt_quant.data.photo_files import photo_extensions, show
 
 SHARED_PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -94,15 +94,13 @@ def test_odd_names_are_names(tmp_path: Path, name: str) -> None:
     write_photo(tmp_path / name)
     found = find_images(tmp_path)
     assert names(found) == [name]
-    assert "\n" not in describe(found)
     assert load_images(found.paths, size=28).shape == (1, 3, 28, 28)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are any bytes")
 def test_names_that_are_no_text_can_be_shown(tmp_path: Path) -> None:
     write_photo(tmp_path / "good.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
-    line = describe(find_images(tmp_path))
-    assert line.encode("utf-8").endswith(rb"first 'caf\udce9.png'")
+    assert show(find_images(tmp_path).paths[0].name) == r"'caf\udce9.png'"
 
 
 @pytest.mark.parametrize("extension", [".webp", ".tiff", ".bmp", ".gif", ".ppm"])
@@ -228,14 +226,6 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "a.png")
     with pytest.raises(ValueError, match=re.escape(f"{photo} is a file; give the folder that holds the photos")):
         find_images(photo)
-
-
-def test_one_line_describes_what_was_found(tmp_path: Path) -> None:
-    write_photo(tmp_path / "b.png")
-    assert describe(find_images(tmp_path)) == f"1 photo in {tmp_path}, first b.png"
-    write_photo(tmp_path / "a.png")
-    (tmp_path / "c.png").touch()
-    assert describe(find_images(tmp_path)) == f"2 photos in {tmp_path}, first a.png; skipped 1: c.png (empty (0 bytes))"
 
 
 @pytest.mark.skipif(not SHARED_PHOTOS.is_dir(), reason="the real photos are not beside this checkout")

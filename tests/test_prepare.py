@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from small_run import known_scenes, nano_with, photos, write_known_scenes
 
-from vggt_quant.data.prepare import describe_scenes, prepare_calibration, prepare_images, prepare_model
+from vggt_quant.data.prepare import prepare_calibration, prepare_images, prepare_model
 from vggt_quant.data.scene import load_scene
 from vggt_quant.data.truth.frames import restore_truth, store_truth
+from vggt_quant.results.scenes_in_words import scenes_in_words
 from vggt_quant.runtime.tensor_file import TensorFileError, read_tensors
 
 
@@ -44,7 +45,7 @@ def test_plain_photos_are_one_scene_of_which_no_truth_is_known(tmp_path):
     (scene,) = images.scenes
     assert (scene.kind, scene.truth, scene.unit) == ("photos", [], None)
     assert list(read_tensors(scene.path)) == ["images"]
-    assert describe_scenes(images) == f"2 photos in {tmp_path}, first a.png"
+    assert scenes_in_words(images) == f"2 photos of 84 x 112 pixels (crop) from {tmp_path}"
 
 
 def test_the_truth_lies_beside_the_pixels_that_it_belongs_to(tmp_path):
@@ -54,7 +55,8 @@ def test_the_truth_lies_beside_the_pixels_that_it_belongs_to(tmp_path):
         ("tower", "eth3d", "metre"),
     ]
     assert images.scenes[0].truth == ["poses", "intrinsics", "depth"]
-    assert describe_scenes(images) == f"4 photos of 2 scenes in {tmp_path / 'scenes'}, first court"
+    where = f"2 scenes in {tmp_path / 'scenes'}, court to tower"
+    assert scenes_in_words(images) == f"4 photos of 84 x 112 pixels (crop) in {where}"
     stored = read_tensors(images.scenes[1].path)
     known = load_scene(tmp_path / "scenes" / "tower", size=112)
     assert torch.equal(stored["images"], known.images)

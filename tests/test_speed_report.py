@@ -252,10 +252,10 @@ def test_what_the_rows_cannot_say_is_a_remark(tmp_path):
     here = replace(sweep("there", (8, 4, 0.1), (1, 0.1)), provenance=other)
     wanted |= write_sweeps(tmp_path, [here], [])
     text = speed_summary.summary(speed_report.gather(tmp_path, wanted, "random weights", NUM_IMAGES, (350, 518)))
-    assert "No speedup of own, there: there is no bf16 of the same run." in text
-    assert "Of random weights, SQNR says that the arithmetic is right, not how good a method is." in text
+    assert "No speedup of own, there: there is no bf16 of the same session." in text
+    assert "The weights are random: SQNR checks the kernels, it does not rank variants." in text
     assert f"H100 80GB HBM3 and {other.device_name}" in text.splitlines()[1] and "CPU threads" in text
-    assert "loading and some 0.5 GiB of the driver's not counted" in text
+    assert "(without loading and about 0.5 GiB of the CUDA context)" in text
 
 
 def test_the_picture_is_drawn_also_of_nothing(table, tmp_path):

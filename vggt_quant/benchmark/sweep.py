@@ -12,8 +12,9 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from msgspec import structs
@@ -64,7 +65,7 @@ def measure_sweep(
     reference: ReferenceResult | None = None,
     fill_memory_gib: Sequence[int] = (),
 ) -> SweepResult:
-    """Load the packed model and time its forward pass on the first photos of the first scene, so many at a time.
+    """Load the packed model and time its forward pass on the first photos of the first scene, at each number of them.
 
     Args:
         images: Whose first scene has at least max(num_images) photos.
@@ -90,7 +91,8 @@ def measure_sweep(
     known = {scene.scene: scene.path for scene in reference.scenes} if reference else {}
     engine, load_seconds, load_peak = _load(packed, place, run)
     device_memory = _device_memory_bytes(place)
-    work = Work(engine, tuple(photos_N3HW.shape[-2:]))  # first: the last size may leave too little memory to count in
+    # First: the last size may leave too little memory to count in.
+    work = Work(engine, (photos_N3HW.shape[-2], photos_N3HW.shape[-1]))
     steps = [(photos_N3HW[:number], known.get(scene_name(number))) for number in sorted(set(num_images))]
     sizes = _measure_sizes(engine, steps, repeats_for(place, repeats))
     memories = [gib for gib in fill_memory_gib if gib * growth.GIB < device_memory]
@@ -144,7 +146,9 @@ def _fill(engine: Engine, photos_N3HW: Tensor, sizes: list[SizeResult], memories
             known = [*sizes, *filled]
             fits, time_ms = growth.capacity(gib, known), growth.of_latency(known)
             number = math.ceil((fits.num_images or 0) * (FEWER if filled and _missed(filled[-1], gib) else 1))
-            if fits.how == "measured" or not number or growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
+            if fits.how == "measured" or not number or time_ms is None:
+                break
+            if growth.at(time_ms, number) > 1e3 * FILL_SECONDS:
                 break
             times = math.ceil(number / len(photos_N3HW))
             with _held_to(gib, engine.device):
@@ -220,7 +224,7 @@ def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference:
     )
 
 
-def _compare(reference: dict, outputs: dict) -> list[OutputSqnr]:
+def _compare(reference: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[OutputSqnr]:
     """SQNR of each output tensor; what is echoed or a list (the poses of each iteration) is left out."""
     shared = sorted(name for name in reference.keys() & outputs.keys() if name != "images")
     return [_sqnr(name, reference[name], outputs[name].cpu()) for name in shared if isinstance(outputs[name], Tensor)]
@@ -239,7 +243,7 @@ def _sqnr(name: str, reference: Tensor, output: Tensor) -> OutputSqnr:
 def _forget_peak(place: str) -> None:
     """Let the peak count from here; on CUDA give back what earlier sizes left unused, too."""
     if place == "cuda":
-        torch.cuda.init()  # there is nothing to reset before
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # there is nothing to reset before
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     else:

@@ -1,7 +1,7 @@
 """Time and memory of the whole forward pass: checkpoint + shapes -> SpeedResult.
 
 Called in a fresh process per measurement (the caller's business), so that neither a warm cache nor another variant's
-memory leaks in. Warm-up first, the device synchronised around every repeat, median and interquartile range kept beside
+memory leaks in. Warm-up first, the device synchronised around every repeat, median and interquartile range kept with
 all single times. Peak memory covers loading and running: CUDA's allocator peak, or the process's largest resident set.
 A machine that works on something else meanwhile makes times worthless, so its share is measured and said in the row.
 """
@@ -17,7 +17,7 @@ from msgspec import structs
 
 from vggt_quant.inference.engine import Engine, moved_note, open_checkpoint, run_device
 from vggt_quant.quantization.checkpoint import check, memory_bytes
-from vggt_quant.results.schema import ImagesResult, Packed, SpeedResult
+from vggt_quant.results.schema import ImagesResult, MemoryKind, Packed, SpeedResult
 from vggt_quant.runtime import machine, memory
 from vggt_quant.runtime.progress import track
 from vggt_quant.runtime.provenance import provenance
@@ -39,7 +39,7 @@ class Repeats:
 
 CPU_REPEATS = Repeats(warmup=2, at_least=5, at_most=30)
 CUDA_REPEATS = Repeats(warmup=5, at_least=20, at_most=100)
-MEMORY_KINDS = {"cuda": "cuda allocator", "cpu": "resident set"}
+MEMORY_KINDS: dict[str, MemoryKind] = {"cuda": "cuda allocator", "cpu": "resident set"}
 """What peak memory is on a kind of device."""
 QUIET_SHARE = 0.1
 """Others may use this share of the processors before a row says so."""
@@ -108,7 +108,7 @@ def time_forward(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) ->
     elapsed = time.perf_counter() - begun
     machine_after, own_after = machine.busy_seconds()
     others = (machine_after - machine_before) - (own_after - own_before)
-    return latencies_ms, max(0.0, others / (elapsed * os.cpu_count()))
+    return latencies_ms, max(0.0, others / (elapsed * (os.cpu_count() or 1)))
 
 
 def _warm_up(engine: Engine, images_N3HW: torch.Tensor, repeats: Repeats) -> None:
@@ -127,12 +127,12 @@ def _pass_ms(engine: Engine, images_N3HW: torch.Tensor) -> float:
         engine.run(images_N3HW)
         engine.synchronize()
         return 1e3 * (time.perf_counter() - started)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch has no type for it
     begin.record()
     engine.run(images_N3HW)
     end.record()
     engine.synchronize()
-    return begin.elapsed_time(end)
+    return float(begin.elapsed_time(end))
 
 
 def interquartile_range(values: list[float]) -> float:

@@ -15,6 +15,7 @@ from vggt_quant.cli._packed import refuse_packed
 from vggt_quant.data import prepare
 from vggt_quant.model import VGGTConfig
 from vggt_quant.quantization import checkpoint
+from vggt_quant.results.scenes_in_words import scenes_in_words
 from vggt_quant.results.schema import (
     Error,
     Failed,
@@ -50,7 +51,7 @@ def photos(args: Namespace, config: dict[str, Any], max_scenes: int | None = Non
         size = VGGTConfig.from_dict(config).img_size
         tensors = Path(folder) / "images"
         result = prepare.prepare_images(args.images, tensors, size=size, mode="crop", max_scenes=max_scenes)
-        log.info("%s", prepare.describe_scenes(result))
+        log.info("%s", scenes_in_words(result))
         yield result
 
 
@@ -118,7 +119,7 @@ def image_settings(args: Namespace) -> dict[str, Any]:
 
 def log_scenes(result: ImagesResult) -> ImagesResult:
     """Say what was found and what was skipped."""
-    log.info("%s", prepare.describe_scenes(result))
+    log.info("%s", scenes_in_words(result))
     for skipped in [skipped for scene in result.scenes for skipped in scene.skipped]:
         log.warning("skipped %s: %s", skipped.path, skipped.reason)
     return result

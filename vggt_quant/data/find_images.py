@@ -68,13 +68,6 @@ def find_images(folder: str | Path, *, max_images: int | None = None) -> FoundIm
     )
 
 
-def describe(found: FoundImages) -> str:
-    """One line for people: how many photos, where, the first one, and what was skipped."""
-    count = len(found.paths)
-    line = f"{count} photo{'s' * (count != 1)} in {show(found.folder)}, first {show(found.paths[0].name)}"
-    return f"{line}; {_list_skipped(dict(found.skipped))}" if found.skipped else line
-
-
 def _check_search(folder: Path, max_images: int | None) -> None:
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images is {max_images}; give 1 or more, or leave it out to take all photos.")

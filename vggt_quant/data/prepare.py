@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from vggt_quant.data import synthetic
-from vggt_quant.data.find_images import FoundImages, describe
 from vggt_quant.data.scene import Scene, find_scenes, load_scene
 from vggt_quant.data.truth.frames import Truth, store_truth
 from vggt_quant.model import VGGT
@@ -121,17 +120,6 @@ def _refuse_same_names(folders: list[Path]) -> None:
         other = seen.setdefault(folder.resolve().name, folder)
         if other != folder:
             raise ValueError(f"{other} and {folder} are both scenes named {folder.resolve().name}; rename one of them.")
-
-
-def describe_scenes(images: ImagesResult) -> str:
-    """One line for people: how many photos of how many scenes, where, and what was skipped."""
-    if len(images.scenes) == 1:
-        scene = images.scenes[0]
-        skipped = tuple((Path(file.path), file.reason) for file in scene.skipped)
-        return describe(FoundImages(paths=tuple(map(Path, scene.paths)), folder=Path(scene.folder), skipped=skipped))
-    num_photos = sum(len(scene.paths) for scene in images.scenes)
-    where = "drawn rooms" if images.folder == DRAWN else f"scenes in {images.folder}"
-    return f"{num_photos} photos of {len(images.scenes)} {where}, first {images.scenes[0].name}"
 
 
 def _prepare_scene(folder: Path, out: Path, *, size: int, mode: str, max_images: int | None) -> SceneImages:

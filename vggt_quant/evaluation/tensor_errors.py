@@ -24,7 +24,7 @@ from vggt_quant.results.scene_schema import TensorError
 DENSE_MAPS = ("depth", "depth_conf", "world_points", "world_points_conf")
 """Outputs with one value or vector a pixel, [B, S, H, W] or [B, S, H, W, C]: those that have an SSIM."""
 INPUT_ECHO = "images"
-"""VGGT returns its input beside the outputs; comparing it would flatter every variant."""
+"""VGGT returns its input with the outputs; comparing it would flatter every variant."""
 SSIM_WINDOW = 7
 
 

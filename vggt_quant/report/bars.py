@@ -39,7 +39,7 @@ def bars(
         texts: What stands right of the bar.
         limit: Right edge of the panel.
         marked: Whether the bar is of another kind, drawn so, and cut at `limit`.
-        ends: Where the text starts if that is beyond the bar, e.g. behind a whisker.
+        ends: Where the text starts if that is beyond the bar, e.g. after a whisker.
     """
     limit = limit or 1.32 * (max((value for value in values if value), default=0.0) or 1.0)
     marked, ends = marked or [False] * len(rows), ends or [0.0] * len(rows)

@@ -1,4 +1,4 @@
-"""Gather what every step left behind into one comparison: JSON for programs, a table and a picture for people.
+"""Gather the results of every step into one comparison: JSON for programs, a table and a picture for people.
 
 Result files say what was measured, status files say what failed; a variant with neither gets a row that names the
 step that did not run. So a report exists after any run, and no variant is ever dropped from it. Imports no torch.

@@ -1,6 +1,6 @@
 """The comparison as a page of text: what was compared, one line a variant, what failed, what to take.
 
-No line is longer than 120 columns. A row that cannot stand beside the others carries a number in brackets, and the
+No line is longer than 120 columns. A row that cannot be compared with the others carries a number in brackets, and the
 footnote of that number says why.
 """
 

@@ -79,7 +79,7 @@ def truth_scenes(rows: list[VariantRow]) -> list[str]:
 
 
 def is_as_fp32(estimate: Estimate, metric: Metric) -> bool | None:
-    """Whether a figure does not differ from fp32's significantly or in a printed digit; None if nothing tells.
+    """Whether a figure does not differ from fp32's significantly or in a printed digit; None if that is not known.
 
     Differences below the last printed digit are treated as equal, even if they are statistically significant.
     """
@@ -104,7 +104,7 @@ def main_device(rows: list[VariantRow]) -> str | None:
 
 
 def is_on_other_device(row: VariantRow, rows: list[VariantRow]) -> bool:
-    """Whether the row's time was measured elsewhere than most of `rows`, so that it cannot stand beside them."""
+    """Whether the row's time was measured elsewhere than most of `rows`, so that the two cannot be compared."""
     return speed_device(row) not in (None, main_device(rows))
 
 

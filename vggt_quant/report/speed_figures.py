@@ -36,7 +36,7 @@ def plot(table: SpeedTable, path: Path | str) -> None:
 
 
 def figure(table: SpeedTable) -> Figure:
-    """Time, how that stands to the own bf16 engine, and peak memory; the fits in words below."""
+    """Time, speedup over our bf16 engine, and peak memory, with the fits in words below them."""
     rows = [row for row in table.rows if any(cell.outcome == "ok" for cell in row.cells)]
     made = Figure(figsize=(18, 6.2 + 0.24 * len(rows)), layout="constrained", facecolor="white")
     FigureCanvasAgg(made)
@@ -62,7 +62,7 @@ def figure(table: SpeedTable) -> Figure:
     else:
         made.text(0.5, 0.5, "nothing is measured yet", ha="center", style="italic")
     _finish(time, "Time of one forward pass", "ms, median and 95 % interval, both axes logarithmic")
-    _finish(speedup, "Times as fast as the own bf16 engine", "ratio of medians of one run")
+    _finish(speedup, "Speedup over our bf16 engine", "ratio of medians of one session")
     _finish(memory, "Peak memory", "GiB, loading not counted")
     return made
 

@@ -11,7 +11,7 @@ from vggt_quant.results.schema import Provenance
 from vggt_quant.results.speed_schema import Capacity, Cell, SpeedRow, SpeedTable, SweepResult
 
 FARTHEST = 10
-"""A fit is not believed beyond so many times the largest number of images that was run."""
+"""A fit is not used beyond this many times the largest number of images that was run."""
 
 
 def summary(table: SpeedTable) -> str:
@@ -20,12 +20,12 @@ def summary(table: SpeedTable) -> str:
     title = "Time of one forward pass in ms: median, ± to the farther end of its 95 % interval (- not run)"
     blocks = [_sizes(table, runs, title, _time)]
     if table.baselines:
-        title = "Times as fast as the own bf16 engine in the same run (~ the intervals touch)"
+        title = "Speedup over our bf16 engine in the same session (~ not significant: the intervals touch)"
         blocks.append(_sizes(table, runs, title, _speedup))
     title = "Share of the roofline in %: least possible time of the pass on this GPU over its time"
     blocks += [
         _sizes(table, runs, title, _share, only_filled=True),
-        _sizes(table, runs, f"Peak memory in GiB, {_not_counted(table)} not counted", _peak),
+        _sizes(table, runs, _peak_title(table), _peak),
         _sizes(table, runs, "Lowest SQNR of any output against strict fp32 in dB", _sqnr, only_filled=True),
         _loading(table, runs),
     ]
@@ -45,9 +45,10 @@ def _head(table: SpeedTable) -> list[str]:
     return lines
 
 
-def _not_counted(table: SpeedTable) -> str:
-    is_cuda = any(row.sweep.memory_kind == "cuda allocator" for row in table.rows if row.sweep)
-    return "loading and some 0.5 GiB of the driver's" if is_cuda else "loading"
+def _peak_title(table: SpeedTable) -> str:
+    if any(row.sweep.memory_kind == "cuda allocator" for row in table.rows if row.sweep):
+        return "Peak GPU memory of the forward pass in GiB (without loading and about 0.5 GiB of the CUDA context)"
+    return "Peak memory of the forward pass in GiB (without loading)"
 
 
 def _software(sweep: SweepResult, provenance: Provenance) -> str:
@@ -162,10 +163,10 @@ def _remarks(table: SpeedTable) -> list[str]:
     runs = [one.started for one in table.baselines]
     alone = [row.variant for row in table.rows if row.sweep and row.cells and row.sweep.started not in runs]
     if alone:
-        lines.append(f"No speedup of {', '.join(alone)}: there is no bf16 of the same run.")
+        lines.append(f"No speedup of {', '.join(alone)}: there is no bf16 of the same session.")
     if "random weights" in table.label and any(cell.worst_sqnr_db for row in table.rows for cell in row.cells):
-        lines.append("Of random weights, SQNR says that the arithmetic is right, not how good a method is.")
+        lines.append("The weights are random: SQNR checks the kernels, it does not rank variants.")
     if len(table.baselines) > 1:
-        lines.append("Each run timed the own bf16 engine again; speedups compare within a run:")
+        lines.append("Each session timed our bf16 engine again; a speedup compares within its session:")
         lines += [f"[{i}] {one.started}, bf16: {_medians(one)} ms" for i, one in enumerate(table.baselines, start=1)]
     return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]

@@ -1,4 +1,4 @@
-"""Tables of text: names on the left, figures right-aligned, remarks behind, none wider than the page."""
+"""Tables of text: names on the left, figures right-aligned, remarks last, none wider than the page."""
 
 WIDTH = 120
 
@@ -9,7 +9,7 @@ def lay_out(names: list[str], cells: list[list[str]], tails: list[str], *, heade
     Args:
         names: One a line; the middle of a long one is cut out where the page is too narrow.
         cells: As many a line.
-        tails: What stands behind the last cell, left-aligned.
+        tails: What follows the last cell, left-aligned.
         header: How many of the lines are headings.
     """
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

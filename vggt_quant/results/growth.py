@@ -10,7 +10,7 @@ from vggt_quant.results.speed_schema import Capacity, Growth, SizeResult
 
 GIB = 2**30
 APART = 1.05
-"""A number that was run and fits is the largest if this times it is known not to: each run takes a minute."""
+"""Stop searching when the failing count is less than this times the fitting one: each run takes a minute."""
 
 
 def fit(numbers: Sequence[int], values: Sequence[float], *, degree: int) -> Growth | None:

@@ -1,4 +1,4 @@
-"""What a metric is: how its figures are named, printed and judged. It travels in the result file beside the figures."""
+"""What a metric is: how its figures are named, printed and judged. It travels in the result file with the figures."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ class Metric(Record, frozen=True, kw_only=True):
     meaning: str
     """One sentence on what the figure is."""
     better: Literal["up", "down"] | None = None
-    """Whether more or less is better; null for what is no quality, such as a count."""
+    """Whether more or less is better; null for a figure that is not a quality, such as a count."""
     is_count: bool = False
     """A number of things, of which no mean over scenes is taken."""
     unit: str = ""

@@ -22,6 +22,7 @@ from vggt_quant.results.validation import build
 SCHEMA_VERSION = 3
 Result = TypeVar("Result", bound=Record)
 Outcome = Literal["ok", "unsupported", "failed"]
+MemoryKind = Literal["cuda allocator", "resident set"]
 
 
 class Provenance(Record, frozen=True, kw_only=True):
@@ -94,7 +95,7 @@ class Error(Record, frozen=True, kw_only=True):
 
 
 class Status(Record, frozen=True, kw_only=True):
-    """The record that every job leaves beside its log, above all when it fails."""
+    """The record that every job leaves with its log, above all when it fails."""
 
     stage: str
     variant: str | None
@@ -223,7 +224,7 @@ class SpeedResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="o
     weights_bytes: int
     checkpoint_bytes: int
     peak_memory_bytes: int
-    peak_memory_kind: Literal["cuda allocator", "resident set"]
+    peak_memory_kind: MemoryKind
     resident_before_bytes: int
     """Resident set of the process before the model was loaded: Python and torch alone."""
     other_processor_share: Measured

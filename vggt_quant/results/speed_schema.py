@@ -6,7 +6,7 @@ Part of THE schema, as `scene_schema` is.
 from typing import Any, ClassVar, Literal
 
 from vggt_quant.results.record import Measured, Record
-from vggt_quant.results.schema import Error, Provenance
+from vggt_quant.results.schema import Error, MemoryKind, Provenance
 
 
 class OutputSqnr(Record, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class SizeResult(Record, frozen=True, kw_only=True):
     outcome: Literal["ok", "out_of_memory"]
     reason: str | None = None
     tried_gib: int | None = None
-    """Run to see whether it fits into so many GiB; CUDA's allocator was held to them."""
+    """Run to see whether it fits into this many GiB, to which CUDA's allocator was limited."""
     first_pass_seconds: Measured = None
     """The very first pass, with all that is compiled, tuned and captured for this size."""
     latencies_ms: list[float] = []
@@ -49,7 +49,7 @@ class SizeResult(Record, frozen=True, kw_only=True):
     """Weights as they are stored, images and outputs, each once."""
     other_processor_share: Measured = None
     gpu: dict[str, float] = {}
-    """Clocks, temperature and power right behind the timed passes, unit in the key."""
+    """Clocks, temperature and power right after the timed passes, unit in the key."""
     outputs: list[OutputSqnr] = []
     """Against strict float32, where that was asked for at this size."""
 
@@ -71,7 +71,7 @@ class SweepResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="o
     load_peak_memory_bytes: int
     weights_bytes: int
     checkpoint_bytes: int
-    memory_kind: Literal["cuda allocator", "resident set"]
+    memory_kind: MemoryKind
     device_memory_bytes: int
     sizes: list[SizeResult]
     filled: list[SizeResult]
@@ -102,7 +102,7 @@ class Capacity(Record, frozen=True, kw_only=True):
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One variant at one number of images, beside the baseline of the same run."""
+    """One variant at one number of images, compared with the baseline of the same session."""
 
     num_images: int
     outcome: Literal["ok", "out_of_memory"]
@@ -112,7 +112,7 @@ class Cell(Record, frozen=True, kw_only=True):
     latency_ms_high: Measured = None
     peak_memory_bytes: int | None = None
     speedup_vs_bf16: Measured = None
-    """Median of the own bf16 engine in the same run over this median."""
+    """Median of our bf16 engine in the same session over this median."""
     apart_from_bf16: bool | None = None
     """Whether the two intervals do not touch."""
     least_ms: Measured = None
@@ -150,5 +150,5 @@ class SpeedTable(Record, frozen=True, kw_only=True):
     device: str
     rows: list[SpeedRow]
     baselines: list[SweepResult]
-    """The own bf16 engine, measured once in each run that any row is of."""
+    """Our bf16 engine, measured once in each session that a row belongs to."""
     created: str

@@ -24,7 +24,7 @@ MISSED = 180.0
 SMALLEST_BASELINE = 1e-4
 """A true baseline up to this part of the scene's largest has no direction: float32 poses would turn it by a degree."""
 ROUNDINGS = 16
-"""Nor has one up to so many rounding errors of the true camera centres, as when a camera only turns."""
+"""Nor has one up to this many rounding errors of the true camera centres, as when a camera only turns."""
 
 
 COLUMNS = {30: 10, 5: 20}
