@@ -68,7 +68,7 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
         _expect_finite(model, selection.quantized)
     aliases = _aliases(model, selection.quantized)
     sqnr_db: dict[str, float] = {}
-    with torch.no_grad(), progress.steps(variant.method, len(selection.quantized)) as advance:
+    with torch.no_grad(), progress.steps(variant.method.replace("_", " "), len(selection.quantized)) as advance:
         method.quantize(model, selection.quantized, config, _replace(model, sqnr_db, advance), None)
         for alias, name in aliases.items():
             model.set_submodule(alias, model.get_submodule(name))
