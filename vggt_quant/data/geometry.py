@@ -26,7 +26,7 @@ def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
         s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w),
         s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y),
     )  # fmt: skip
-    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(entries, dim=-1).view(*s.shape, 3, 3)
 
 
 def matrix_to_quaternion(rotation: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def unproject_depth(depth: Tensor, extrinsic: Tensor, intrinsic: Tensor) -> Tens
     in_camera = torch.stack(((u - cx) * depth / fx, (v - cy) * depth / fy, depth), dim=-1)
     moved = in_camera - extrinsic[..., None, None, :, 3]
     # Row vectors times R is R^T times columns: the inverse rotation.
-    return (moved.flatten(-3, -2) @ extrinsic[..., :3]).unflatten(-2, depth.shape[-2:])
+    return (moved.flatten(-3, -2) @ extrinsic[..., :3]).view(moved.shape)
 
 
 def rotation_angle(first: Tensor, second: Tensor) -> Tensor:

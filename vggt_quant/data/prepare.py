@@ -4,6 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def prepare_images(
     out: Path,
     *,
     size: int,
-    mode: str,
+    mode: Literal["crop", "pad"],
     max_images: int | None = None,
     max_scenes: int | None = None,
     seeds: Seeds = EVALUATION_SEEDS,
@@ -95,7 +96,7 @@ def prepare_images(
     return ImagesResult(folder=folder, mode=mode, scenes=scenes)
 
 
-def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings: int | str | None) -> ImagesResult:
+def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings: Any) -> ImagesResult:
     """As `prepare_images`, for the scenes that methods may learn from: none of their photos is compared on.
 
     Raises:

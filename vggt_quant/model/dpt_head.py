@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -167,7 +168,7 @@ class DPTHead(nn.Module):
         self.norm = nn.LayerNorm(dim_in, eps=1e-5)
         self.projects = nn.ModuleList(nn.Conv2d(dim_in, channels, 1) for channels in out_channels)
         self.resize_layers = _build_resize_layers(out_channels)
-        self.scratch = _build_scratch(features, out_channels, output_dim)
+        self.scratch: Any = _build_scratch(features, out_channels, output_dim)
         self.frames_per_chunk = FRAMES_PER_CHUNK
         self._codes = TableCache()
 
@@ -198,7 +199,7 @@ class DPTHead(nn.Module):
     def _fuse(self, levels: list[Tensor]) -> Tensor:
         """Coarse to fine; each block grows to the next finer level's size, the last one to twice the finest."""
         height, width = levels[0].shape[-2:]
-        sizes = [(2 * height, 2 * width)] + [tuple(level.shape[-2:]) for level in levels[:3]]
+        sizes = [(2 * height, 2 * width), *((level.shape[-2], level.shape[-1]) for level in levels[:3])]
         x = self.scratch.refinenet4(levels[3], None, sizes[3])
         x = self.scratch.refinenet3(x, levels[2], sizes[2])
         x = self.scratch.refinenet2(x, levels[1], sizes[1])
@@ -207,5 +208,5 @@ class DPTHead(nn.Module):
     def _add_plane_code(self, x_FChw: Tensor, image_size: tuple[int, int]) -> Tensor:
         if not self.plane_codes:
             return x_FChw
-        shape, aspect = tuple(x_FChw.shape[1:]), image_size[1] / image_size[0]
+        shape, aspect = (x_FChw.shape[1], x_FChw.shape[2], x_FChw.shape[3]), image_size[1] / image_size[0]
         return x_FChw + self._codes.get((shape, aspect), x_FChw, lambda: plane_code(*shape, aspect))

@@ -73,7 +73,8 @@ class VGGT(nn.Module):
         tokens = self.aggregator(images, self.kept_layers())
         patch_tokens = {layer: kept[:, :, self.aggregator.num_special :] for layer, kept in tokens.items()}
         with _autocast_off(images.device):
-            outputs = self._predict_cameras(tokens) | self._predict_dense(patch_tokens, tuple(images.shape[-2:]))
+            height, width = images.shape[-2:]
+            outputs = self._predict_cameras(tokens) | self._predict_dense(patch_tokens, (height, width))
         outputs["images"] = images.float()
         if query_points is not None:
             outputs |= self._predict_tracks(patch_tokens, images, query_points)
@@ -93,10 +94,10 @@ class VGGT(nn.Module):
 
     def _predict_dense(self, patch_tokens: dict[int, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         outputs = {}
-        if self.depth_head is not None:
+        if self.depth_head is not None and self.config.depth_head is not None:
             logits = self.depth_head(patch_tokens, image_size)
             outputs["depth"], outputs["depth_conf"] = activate_dense(logits, self.config.depth_head.activation)
-        if self.point_head is not None:
+        if self.point_head is not None and self.config.point_head is not None:
             logits = self.point_head(patch_tokens, image_size)
             points, confidence = activate_dense(logits, self.config.point_head.activation)
             outputs |= {"world_points": points, "world_points_conf": confidence}
@@ -106,6 +107,7 @@ class VGGT(nn.Module):
         self, patch_tokens: dict[int, Tensor], images: Tensor, query_points: Tensor
     ) -> dict[str, Tensor]:
         query_points = self._check_query_points(query_points, len(images))
+        assert self.track_head is not None
         tracks, visibility, confidence = self.track_head(patch_tokens, tuple(images.shape[-2:]), query_points)
         return {"track": tracks[-1].float(), "vis": visibility.float(), "conf": confidence.float()}
 

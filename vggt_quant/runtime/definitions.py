@@ -190,7 +190,7 @@ class _References(ast.NodeVisitor):
 def _global_names(source: bytes) -> dict[str, frozenset[str]]:
     """Function or class at the top -> the names that anything in it takes from the module or from Python itself."""
     names: dict[str, frozenset[str]] = {}
-    for table in symtable.symtable(source, "module", "exec").get_children():
+    for table in symtable.symtable(source.decode(), "module", "exec").get_children():
         names[table.get_name()] = names.get(table.get_name(), frozenset()) | _globals_in(table)
     return names
 

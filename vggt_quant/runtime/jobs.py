@@ -15,10 +15,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 from vggt_quant.results.schema import Error, Status, read, write
 from vggt_quant.runtime import gpus, memory
 from vggt_quant.runtime.provenance import now
+
+Kind = Literal["exception", "input", "out_of_memory"]
 
 WORKER = "VGGT_QUANT_WORKER"
 """Set in the environment of a worker, so that it does the work instead of starting another worker."""
@@ -127,7 +130,7 @@ def describe_error(stage: str, exception: Exception, *, limit_mb: int | None = N
     return Error(stage=stage, kind=kind, message=message, traceback=trace, exit_code=code)
 
 
-def _judge(exception: Exception, *, is_limited: bool) -> tuple[str, int, str]:
+def _judge(exception: BaseException, *, is_limited: bool) -> tuple[Kind, int, str]:
     """Kind of error, exit code, sentence."""
     text = f"{type(exception).__name__}: {exception}".rstrip(": ")
     has_no_memory = isinstance(exception, OSError) and exception.errno == errno.ENOMEM

@@ -171,4 +171,4 @@ def _manifest_crc32(manifest: dict[str, Any]) -> int:
 
 def _crc32(tensor: Tensor) -> int:
     start = zlib.crc32(f"{tensor.dtype} {list(tensor.shape)}".encode())
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), start) if tensor.numel() else start
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, start) if tensor.numel() else start

@@ -134,7 +134,8 @@ def _fetch_part(base: str, scene: str, part: Part, work: Path, keep: Path | None
     url = f"{base.rstrip('/')}/{path.name}"
     done = path.with_suffix(".json")
     if done.exists():
-        return json.loads(done.read_text())
+        record: dict[str, Any] = json.loads(done.read_text())
+        return record
     cure = f"check the network, or name a mirror with {BASE_URL_VARIABLE}"
     try:
         files = fetch_checked(url, path, partial(unpack, scene=scene, part=part, work=work), cure=cure)

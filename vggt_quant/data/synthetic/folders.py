@@ -104,7 +104,7 @@ def _calibration(views: dict[str, Tensor], cameras: Cameras, names: list[str]) -
     for index, name in enumerate(names):
         x, y, z, w = matrix_to_quaternion(extrinsics[index, :, :3]).tolist()
         pose = " ".join(f"{value:.12g}" for value in (w, x, y, z, *extrinsics[index, :, 3].tolist()))
-        marks = []
+        marks: list[str] = []
         for number, (u, v) in seen[index].items():
             tracks[number].append(f"{index + 1} {len(marks)}")
             marks.append(f"{u:.4f} {v:.4f} {number + 1}")

@@ -187,19 +187,24 @@ def _turn(matrix_BK33: Tensor, vectors_BVN3: Tensor) -> list[Tensor]:
 
 
 def _cube_entry(start: list[Tensor], step: list[Tensor]) -> Tensor:
-    enter, leave = None, None
+    enter: Tensor | None = None
+    leave: Tensor | None = None
     for origin, direction in zip(start, step, strict=True):
         inverse = 1 / torch.where(direction.abs() < TINY, TINY, direction)
         low, high = -origin * inverse - inverse.abs(), -origin * inverse + inverse.abs()
         enter = low if enter is None else torch.maximum(enter, low)
         leave = high if leave is None else torch.minimum(leave, high)
+    assert enter is not None and leave is not None
     return torch.where((enter < leave) & (enter > NEAR), enter, torch.inf)
 
 
+def _dot(left: list[Tensor], right: list[Tensor]) -> Tensor:
+    x, y, z = (one * other for one, other in zip(left, right, strict=True))
+    return x + y + z
+
+
 def _ball_entry(start: list[Tensor], step: list[Tensor]) -> Tensor:
-    a = sum(d * d for d in step)
-    b = sum(o * d for o, d in zip(start, step, strict=True))
-    c = sum(o * o for o in start) - 1
+    a, b, c = _dot(step, step), _dot(start, step), _dot(start, start) - 1
     discriminant = b * b - a * c
     enter = (-b - discriminant.clamp(min=0).sqrt()) / a
     return torch.where((discriminant > 0) & (enter > NEAR), enter, torch.inf)

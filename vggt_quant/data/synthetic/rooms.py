@@ -98,7 +98,7 @@ def _objects(size: Tensor, draw: Draw) -> dict[str, Tensor]:
 def _about_z(angles: Tensor) -> Tensor:
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     entries = (cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1)
-    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(entries, dim=-1).view(*angles.shape, 3, 3)
 
 
 def _any_rotation(draw: Draw, *shape: int) -> Tensor:

@@ -5,6 +5,9 @@ Every pattern is evaluated at every place and the wanted one is taken: no shape 
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import torch
 from torch import Tensor
 
@@ -40,11 +43,13 @@ def _cell_tone(cells: Tensor) -> Tensor:
     """A tone [...] for each cell of a Voronoi diagram around jittered lattice points."""
     places = [part.contiguous() for part in cells.unbind(dim=-1)]
     lattice = [(place - 0.5).floor() + corner for place, corner in zip(places, _corners(cells), strict=True)]
-    index = tuple(part.int() for part in lattice)
-    distance = sum(
+    x, y, z = (part.int() for part in lattice)
+    index = (x, y, z)
+    apart = (
         (point + 0.25 + 0.5 * _hash(index, salt) - place).square()
         for salt, (point, place) in enumerate(zip(lattice, places, strict=True), start=1)
     )
+    distance = functools.reduce(operator.add, apart)
     # Distance in the high digits, tone in the low ones: one minimum finds the nearest point's tone.
     packed = (distance * LEVELS).long() * LEVELS + (_hash(index, 4) * LEVELS).long()
     return (packed.amin(dim=0) % LEVELS) / LEVELS
@@ -55,7 +60,8 @@ def noise(places: Tensor, *, octaves: int) -> Tensor:
     total = torch.zeros_like(places[..., 0])
     corners = _corners(places)
     for octave in range(octaves):
-        weights, index = 1.0, []
+        weights: Tensor | float = 1.0
+        index: list[Tensor] = []
         for place, corner in zip(places.unbind(dim=-1), corners, strict=True):
             scaled = place.contiguous() * 2**octave
             cell = scaled.floor()
@@ -63,7 +69,7 @@ def noise(places: Tensor, *, octaves: int) -> Tensor:
             smooth = part * part * (3 - 2 * part)
             weights = weights * torch.where(corner > 0, smooth, 1 - smooth)
             index.append((cell + corner).int())
-        total = total + (weights * _hash(tuple(index), octave)).sum(dim=0) * 0.5**octave
+        total = total + (weights * _hash((index[0], index[1], index[2]), octave)).sum(dim=0) * 0.5**octave
     return total / (2 - 0.5 ** (octaves - 1))
 
 

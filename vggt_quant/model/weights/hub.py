@@ -25,10 +25,11 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub import errors as hub_errors
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, and not in __all__
 
 # errors.HTTPError is httpx's base class in huggingface_hub 1.x and httpx2's in 2.x; Xet reports RuntimeErrors.
-FAILURES = (hub_errors.HfHubHTTPError, hub_errors.HTTPError, hub_errors.HFValidationError, OSError, RuntimeError)
+HTTP_ERROR = hub_errors.HTTPError  # type: ignore[attr-defined]  # its home is another library from version to version
+FAILURES = (hub_errors.HfHubHTTPError, HTTP_ERROR, hub_errors.HFValidationError, OSError, RuntimeError)
 
 
 class WeightsError(ValueError):

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -234,7 +235,7 @@ def _read_config(folder: Path) -> VGGTConfig:
         raise WeightsError(f"{path} does not describe a VGGT: {error}") from error
 
 
-def _read_json_object(path: Path) -> dict:
+def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

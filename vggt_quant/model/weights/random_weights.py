@@ -60,7 +60,7 @@ POSE_TARGET = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 def random_state(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
     """Return float32 CPU tensors of the given names and shapes, made on all cores at once (NumPy releases the GIL)."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        made = pool.map(lambda item: random_tensor(*item, seed), shapes.items())
+        made = pool.map(lambda item: random_tensor(item[0], item[1], seed), shapes.items())
         return dict(zip(shapes, made, strict=True))
 
 
