@@ -284,7 +284,7 @@ def test_outputs_are_compared_where_they_are_asked_for():
     assert plan_of().compared == [1, 5]
     assert plan_of("--num-images", "2,5").compared == [5]
     assert plan_of("--compare-at", "none").compared == []
-    with pytest.raises(ValueError, match="^--compare-at 3 is none of --num-images 1,2"):
+    with pytest.raises(ValueError, match="^--compare-at 3 is not among --num-images 1,2"):
         plan_of("--num-images", "1,2", "--compare-at", "3")
 
 

@@ -105,7 +105,7 @@ def run_settings(args: Namespace) -> RunSettings:
 
 
 def prepared_folder(args: Namespace) -> Path:
-    """The folder for preprocessed scenes: beside the result file, or else a temporary one that stays."""
+    """The folder for preprocessed scenes: next to the result file, else a temporary one that stays."""
     result: Path | None = args.result
     return result.with_name(f"{result.stem}_prepared") if result else Path(tempfile.mkdtemp()) / args.command
 

@@ -117,7 +117,7 @@ def _compared(asked: list[int] | None, num_images: list[int]) -> list[int]:
     if asked is None:
         return [number for number in COMPARED if number in num_images]
     if absent := set(asked) - set(num_images):
-        raise ValueError(f"--compare-at {min(absent)} is none of --num-images {','.join(map(str, num_images))}.")
+        raise ValueError(f"--compare-at {min(absent)} is not among --num-images {','.join(map(str, num_images))}.")
     return sorted(set(asked))
 
 
