@@ -9,9 +9,11 @@ import gc
 import pickle
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -259,3 +261,19 @@ def test_auto_is_a_device_and_a_gpu_that_is_not_there_is_refused():
     if place == "cpu":
         with pytest.raises(ValueError, match='device is cuda, but PyTorch finds no GPU here; use "auto" or "cpu"'):
             vggt_quant.load("nano-random", device="cuda")
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_readmes_lines_run(readme, tmp_path, monkeypatch):
+    code = (Path(__file__).parents[1] / readme).read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    for theirs, here in (("facebook/VGGT-1B", "nano-random"), ('device="cuda"', 'device="auto"')):
+        assert theirs in code
+        code = code.replace(theirs, here)
+    (tmp_path / "my_photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 30), "teal").save(tmp_path / "my_photos" / name)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(code, found)
+    size = found["model"].config.img_size
+    assert found["outputs"]["images"].shape[:2] == (1, 2) and found["outputs"]["images"].shape[-1] == size
