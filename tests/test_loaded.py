@@ -255,9 +255,13 @@ def test_the_readmes_lines_store_what_the_variant_stores(tmp_path, prepared):
     assert again.state_dict().keys() == load_packed(path).state_dict().keys()
 
 
-def test_auto_is_a_device_and_a_gpu_that_is_not_there_is_refused():
+def test_auto_is_a_device_and_a_gpu_that_is_not_there_is_refused(tmp_path):
     place = "cuda" if torch.cuda.is_available() else "cpu"
     assert vggt_quant.load("nano-random", device="auto").aggregator.camera_token.device.type == place
+    path = tmp_path / "saved.safetensors"
+    vggt_quant.save(vggt_quant.load("nano-random"), path)
+    for model in (load_packed(path, device="auto"), vggt_quant.load_into(vggt_quant.load(path), path, device="auto")):
+        assert model.aggregator.camera_token.device.type == place
     if place == "cpu":
         with pytest.raises(ValueError, match='device is cuda, but PyTorch finds no GPU here; use "auto" or "cpu"'):
             vggt_quant.load("nano-random", device="cuda")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vggt_quant.inference.plan import Plan
 from vggt_quant.model import VGGT
+from vggt_quant.model.device import pick_device
 from vggt_quant.model.layers import Block
 from vggt_quant.quantization import formats
 from vggt_quant.quantization.checkpoint import load_packed, read_manifest
@@ -162,20 +163,6 @@ def ready(model: VGGT, device: str, run: RunSettings = DEFAULT, *, owns_weights:
         return _compiled(engine)
     is_fast = device == "cuda" and run.engine == "fast" and dtype == "bfloat16"
     return _fast(engine, owns_weights) if is_fast else engine
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """`auto` becomes the GPU where PyTorch has one, else the CPU.
-
-    Raises:
-        ValueError: A GPU where there is none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'device is {device}, but PyTorch finds no GPU here; use "auto" or "cpu".')
-    return place
 
 
 def _check_device(device: str) -> str:

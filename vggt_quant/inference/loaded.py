@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module
 
-from vggt_quant.inference.engine import Engine, pick_device, ready
+from vggt_quant.inference.engine import Engine, ready
 from vggt_quant.inference.weights_stamp import WeightsStamp
 from vggt_quant.model import VGGT
+from vggt_quant.model.device import pick_device
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization.checkpoint import is_packed, load_packed
 from vggt_quant.quantization.formats.base import packed_layers

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vggt_quant.model import VGGT, VGGTConfig
+from vggt_quant.model.device import pick_device
 from vggt_quant.quantization import formats
 from vggt_quant.quantization.formats.base import packed_layers, replace
 from vggt_quant.runtime import tensor_file
@@ -121,7 +122,7 @@ def load_into(model: nn.Module, path: Path | str, *, device: str | torch.device 
     Raises:
         CheckpointError: Damaged file, or names and shapes that do not fit `model`, which may then be filled in part.
     """
-    manifest = read_manifest(path)
+    manifest, device = read_manifest(path), pick_device(device)
     layers, aliases = manifest["layers"], manifest["aliases"]
     dense, packed = _sort(_read_tensors(path, device), layers)
     _assign_dense(model, dense, manifest, path)

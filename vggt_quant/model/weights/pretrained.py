@@ -32,6 +32,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vggt_quant.model.config import NAMED, VGGTConfig
+from vggt_quant.model.device import pick_device
 from vggt_quant.model.vggt import VGGT
 from vggt_quant.model.weights.hub import HubFile, WeightsError, fetch, sha256_of_file
 from vggt_quant.model.weights.outliers import SEED, inject_outliers
@@ -166,7 +167,7 @@ def load_pretrained(source: ModelSource, device: str | torch.device = "cpu") -> 
     Raises:
         WeightsError: the weights cannot be read or are not those of `source.config`.
     """
-    model = _without_memory(source.config)
+    device, model = pick_device(device), _without_memory(source.config)
     expected, state = _shapes(model), load_state(source)
     _check_state(source, expected, state)
     for name in expected:

@@ -1,0 +1,19 @@
+"""The device that a name stands for."""
+
+from __future__ import annotations
+
+import torch
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """`auto` becomes the GPU where PyTorch has one, else the CPU.
+
+    Raises:
+        ValueError: A GPU where there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f'device is {device}, but PyTorch finds no GPU here; use "auto" or "cpu".')
+    return place
