@@ -215,3 +215,12 @@ def test_a_pod_whose_gpus_are_paid_for_does_not_take_the_processor_unless_told_t
 def test_the_comparison_takes_the_workflow_profile_that_the_environment_names(pods):
     said = pods.run("pod1", VGGT_QUANT_PROFILE="/nowhere", VGGT_RUN_ARGS="--dry-run")
     assert said.returncode == 2 and "There is no workflow profile /nowhere" in said.stdout
+
+
+def test_the_older_variable_for_variants_is_taken_and_pointed_out(pods):
+    settings = {"VGGT_RUN_ARGS": "--device cpu"}
+    said = pods.run("pod1", VGGT_METHODS="bf16 int5", **settings)
+    assert said.returncode == 2 and "There is no variant 'int5'" in said.stdout
+    assert said.stdout.count("VGGT_METHODS is the older spelling of VGGT_VARIANTS.") == 1
+    today = pods.run("pod1", VGGT_VARIANTS="int6", **settings)
+    assert "There is no variant 'int6'" in today.stdout and "older spelling" not in today.stdout
