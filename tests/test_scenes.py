@@ -12,7 +12,7 @@ from test_scenes_seven_scenes import write_frame
 
 from vggt_quant.data.images import load_images
 from vggt_quant.data.scene import find_scenes, load_scene
-from vggt_quant.data.truth.frames import Truth, restore_truth, store_truth
+from vggt_quant.data.truth.frames import Truth, store_truth
 from vggt_quant.runtime.tensor_file import read_tensors, write_tensors
 
 
@@ -88,14 +88,12 @@ def test_truth_survives_a_tensor_file(tmp_path: Path) -> None:
     tensors = store_truth(truth)
     assert list(tensors) == ["extrinsics", "intrinsics", "depths"]
     write_tensors({**tensors, "images": torch.zeros(1)}, tmp_path / "truth.safetensors")
-    restored = restore_truth(read_tensors(tmp_path / "truth.safetensors"), unit=truth.unit)
-    assert restored.unit == "metre"
+    stored = read_tensors(tmp_path / "truth.safetensors")
     for name, tensor in tensors.items():
-        assert torch.equal(getattr(restored, name), tensor) and getattr(restored, name).dtype == tensor.dtype
+        assert torch.equal(stored[name], getattr(truth, name)) and stored[name].dtype == getattr(truth, name).dtype
+        assert torch.equal(stored[name], tensor)
 
 
 def test_what_is_not_known_is_not_stored() -> None:
     truth = Truth(extrinsics=torch.zeros(1, 3, 4), intrinsics=None, depths=None, unit="unknown")
     assert list(store_truth(truth)) == ["extrinsics"]
-    restored = restore_truth(store_truth(truth))
-    assert (restored.intrinsics, restored.depths, restored.unit) == (None, None, "unknown")

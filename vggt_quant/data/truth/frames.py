@@ -66,11 +66,6 @@ def store_truth(truth: Truth) -> dict[str, Tensor]:
     return {name: part.contiguous() for name, part in parts.items() if part is not None}
 
 
-def restore_truth(tensors: Mapping[str, Tensor], *, unit: str = "unknown") -> Truth:
-    """The inverse of `store_truth`; other tensors are left aside."""
-    return Truth(**{name: tensors.get(name) for name in PARTS}, unit=unit)
-
-
 def _or(known: Tensor | None, unknown: Tensor) -> Tensor:
     return unknown if known is None else known
 
