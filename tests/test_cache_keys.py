@@ -86,8 +86,11 @@ def imported_modules(path):
     """Files of this package that importing a file runs: a second, plainer reading of the sources than the keys'."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vggt_quant"):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if isinstance(node, ast.ImportFrom):
+            above = path.relative_to(PACKAGE.parent).parts[: -node.level] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            if base.startswith("vggt_quant"):
+                found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("vggt_quant")}
     parents = {".".join(name.split(".")[:depth]) for name in found for depth in range(2, name.count(".") + 2)}
