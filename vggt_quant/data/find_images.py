@@ -47,7 +47,7 @@ def find_images(folder: str | Path, *, max_images: int | None = None) -> FoundIm
 
     Args:
         folder: where to look; the module's docstring says in which order.
-        max_images: stop after so many usable photos; None takes all.
+        max_images: the most usable photos to take; None takes all.
 
     Raises:
         ValueError: the folder is missing, a file or unreadable, `max_images` is below 1, or no photo is usable.

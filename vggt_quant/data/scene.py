@@ -55,7 +55,7 @@ def load_scene(folder: str | Path, *, size: int = 518, mode: str = "crop", max_i
         folder: plain photos, or one of the layouts in `scenes`.
         size: pixels, as for `images.load_images`.
         mode: "crop" or "pad", likewise.
-        max_images: take the first so many photos; None takes all.
+        max_images: the most photos to take, from the first; None takes all.
 
     Raises:
         ValueError: no usable photo, an impossible size, or ground truth that does not fit; a photo without a pose is no

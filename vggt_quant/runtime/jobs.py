@@ -1,7 +1,7 @@
 """One job, one status file: a parent without torch runs the work in a fresh process and records how it ended.
 
 The status is written whatever happens: the worker writes its own exception with the whole traceback; when a signal or
-a memory limit ends it without a word, the parent writes that. Exit codes: 0 done (also "unsupported", a result with its
+a memory limit ends it without a message, the parent writes that. Exit codes: 0 done (also "unsupported", a result with its
 reason), 2 a mistake of the user's (one sentence), 1 any other failure, 128 + n killed by signal n.
 """
 
@@ -43,7 +43,7 @@ AMBIGUOUS = (
 )
 """What oneDNN and Python say when they get no memory, and of other failures, too: counts under a memory limit only."""
 DEADLY = (signal.SIGKILL, signal.SIGABRT)
-"""Signals that want of memory ends a process with: the kernel's own, and that of a library that cannot go on."""
+"""Signals that end a process when memory runs out: the kernel sends one, a library that cannot continue the other."""
 
 
 def supervise(
@@ -163,7 +163,7 @@ def _reported(status: Path) -> Error | None:
 
 
 def _silent(stage: str, code: int, limit_mb: int | None) -> Error:
-    message = f"ended with exit code {code} without a word" + (_perhaps_memory(limit_mb) if limit_mb else "")
+    message = f"exited with code {code} and no error message" + (_perhaps_memory(limit_mb) if limit_mb else "")
     return Error(stage=stage, kind="exception", message=message, traceback=None, exit_code=code)
 
 

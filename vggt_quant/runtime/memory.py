@@ -40,7 +40,7 @@ def memory_limit(megabytes: int | None) -> Iterator[None]:
     """Let this process hold at most this many 10^6 bytes of private memory while the block runs; None sets no limit.
 
     The limit is on data, not on address space, because torch and CUDA reserve address space that they never use. It is
-    lifted again behind the block, so that there is memory to write down what happened.
+    lifted again after the block, so that there is memory to write down what happened.
     """
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if megabytes:
@@ -52,7 +52,7 @@ def memory_limit(megabytes: int | None) -> Iterator[None]:
 
 
 def has_memory_limit() -> bool:
-    """Whether this process is held to an amount of private memory."""
+    """Whether this process has a limit on its private memory."""
     return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 

@@ -53,7 +53,7 @@ class AbsentError(FetchError):
 
 
 class DamagedError(Exception):
-    """A file that has arrived is not what it should be; raised by the `check` of `fetch_checked`."""
+    """A fetched file does not match what was announced; raised by the `check` of `fetch_checked`."""
 
 
 class _PassingError(Exception):

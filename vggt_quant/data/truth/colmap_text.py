@@ -103,7 +103,7 @@ def _pose_lines(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def _check_points_line(line: str, where: str) -> None:
-    """A pose that stands where points should be would be lost without a word."""
+    """A pose that stands where points should be would be lost silently."""
     count = len(line.split())
     if count % 3:
         raise ValueError(
