@@ -1,6 +1,6 @@
 # make run    photos and a model in, the comparison report out (settings: config/config.yaml)
 # make test   everything that can be checked without a GPU
-# make check  format and lint
+# make check  format, lint, types
 # make docs   writes the tables of settings in config/README.md and the schemas from the code
 # make unlock after a run that was killed (kill -9, loss of power); the next run goes on from there
 #
@@ -30,6 +30,7 @@ run: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/pytest
 
 test-cluster: .venv/cluster/installed
@@ -42,6 +43,7 @@ test-image: .venv/image-tools
 check: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/mypy
 
 docs: .venv/installed
 	$(BIN)/python tools/docs.py
