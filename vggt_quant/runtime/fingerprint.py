@@ -42,6 +42,15 @@ def closure(
     Raises:
         ValueError: An entry that does not exist, or an import that cannot be followed.
     """
+    files = tuple(sorted((package, tuple(names)) for package, names in (chosen or {}).items()))
+    return _closure(entries, tuple(without), files)
+
+
+@cache
+def _closure(
+    entries: tuple[str, ...], without: tuple[str, ...], chosen: tuple[tuple[str, tuple[str, ...]], ...]
+) -> dict[str, str]:
+    """See `closure`; the variants of a run share most of theirs."""
     found: dict[Piece, str] = {}
     todo = [piece for entry in entries for piece in _named(entry)]
     while todo:
@@ -51,7 +60,7 @@ def closure(
         found[piece] = _definition(piece).code
         todo += _leads_to(piece)
         if _definition(piece).finds_by_name:
-            todo += _found_by_name(piece[0], chosen or {})
+            todo += _found_by_name(piece[0], dict(chosen))
     return {f"{'.'.join(module)}:{name}": found[module, name] for module, name in sorted(found)}
 
 
@@ -79,7 +88,8 @@ def _whole(module: Chain) -> list[Piece]:
     return [(module, LOOSE), *((module, name) for name in _module(module).definitions)]
 
 
-def _is_left_out(piece: Piece, without: Collection[str]) -> bool:
+@cache
+def _is_left_out(piece: Piece, without: tuple[str, ...]) -> bool:
     module = ".".join(piece[0])
     return any(f"{module}.".startswith(f"{name}.") or f"{module}:{piece[1]}" == name for name in without)
 
@@ -180,5 +190,5 @@ def read(path: Path) -> bytes:
 
 def forget() -> None:
     """Read every module again from now on."""
-    for function in (_module, _leads_to, _path):
+    for function in (_closure, _module, _leads_to, _path):
         function.cache_clear()
