@@ -1,4 +1,4 @@
-"""vggt_quant: quantize VGGT by every method that matters, and measure each.
+"""vggt_quant: quantize VGGT with several methods and formats, and measure each one.
 
     import vggt_quant
     model = vggt_quant.load("facebook/VGGT-1B")                  # or a packed checkpoint, a folder, "tiny"

@@ -1,10 +1,11 @@
-"""What one forward pass of an engine has to multiply and to move at least.
+"""Lower bounds on the operations and the memory traffic of one forward pass.
 
-Counted are the products of Linears, convolutions and attention, a multiplication and its addition as two operations, in
-the arithmetic that the engine's plan (`inference.plan`) gives them.
+Operations: the products of Linears, convolutions and attention, in the arithmetic that the engine's plan
+(`inference.plan`) gives them. A multiplication and its addition count as two. Norms, softmax, activations, resizing and
+quantization are left out.
 
-Norms, softmax, activations, resizing and quantization are left out. The bytes are those of each weight once, as it is
-stored, of the images and of the outputs, without what one kernel leaves in memory for the next. Both are lower bounds.
+Bytes: each weight once, as it is stored, plus the images and the outputs. What one kernel leaves in memory for the next
+is left out.
 """
 
 import dataclasses

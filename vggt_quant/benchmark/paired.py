@@ -1,9 +1,9 @@
-"""Two ways to compute something, timed in turn in one process: how many times as long the second takes as the first.
+"""Paired timing of two functions in one process: the ratio of the second one's time to the first one's.
 
-A B A B ... on one clock: both see the same temperature, the same other programs and the same memory, so their ratio is
-far steadier than the ratio of two processes' medians. What remains varies from pair to pair, and the interval of the
-median ratio says how much. It is exact whatever the times are distributed like, as long as pairs do not depend on each
-other: it ends at two of the ratios themselves (order statistics; David & Nagaraja 2003, Order Statistics, 7.1).
+The calls alternate, A B A B ..., so both see the same temperature, the same other programs and the same memory. Their
+ratio therefore varies far less than the ratio of two processes' medians. The interval of the median ratio says how much
+it still varies from pair to pair. It is exact for any distribution of the times if pairs are independent: its ends are
+two of the measured ratios (order statistics; David & Nagaraja 2003, Order Statistics, 7.1).
 """
 
 import statistics

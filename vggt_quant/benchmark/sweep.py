@@ -1,8 +1,8 @@
 """Cost against size: one checkpoint, loaded once, timed on more and more images -> SweepResult.
 
-Called in a fresh process for each variant. At every size: one first pass (whatever is compiled or captured happens in
-it), warm-up, timed passes, memory; at some sizes also the outputs of that very engine against strict float32. Sizes go
-up, so the first that does not fit ends the sweep, with its reason as a row.
+Each variant runs in a fresh process. Every size has one first pass (with all compiling and capturing), a warm-up and
+timed passes; its memory is measured. At some sizes the outputs of the timed engine are compared with strict float32.
+Sizes go up, so the first one that does not fit in memory ends the sweep, and its row holds the reason.
 """
 
 import contextlib

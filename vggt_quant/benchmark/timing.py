@@ -1,9 +1,9 @@
 """Time and memory of the whole forward pass: checkpoint + shapes -> SpeedResult.
 
-Called in a fresh process per measurement (the caller's business), so that neither a warm cache nor another variant's
-memory leaks in. Warm-up first, the device synchronised around every repeat, median and interquartile range kept with
-all single times. Peak memory covers loading and running: CUDA's allocator peak, or the process's largest resident set.
-A machine that works on something else meanwhile makes times worthless, so its share is measured and said in the row.
+The caller starts a fresh process per measurement, so neither a warm cache nor another variant's memory affects it. A
+warm-up comes first, and the device is synchronised around every repeat. The result keeps the median, the interquartile
+range and all single times. Peak memory covers loading and running: CUDA's allocator peak, or the process's largest
+resident set. Other programs spoil times, so their share of the processors is measured and reported in the row.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the steps are given, read: a file of results or the thing itself will do. Imports torch.
+"""Read the inputs of a step: each is a result file or the thing itself. Imports torch.
 
 `--model` takes model.json or a model name, `--images` images.json or a folder, `--packed` a result or a checkpoint.
 """

@@ -1,4 +1,4 @@
-"""Results that an older version of this package left where new ones go."""
+"""Detect results of an older version of this package in the output folder."""
 
 import json
 from collections.abc import Iterable

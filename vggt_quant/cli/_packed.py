@@ -1,4 +1,4 @@
-"""Packed checkpoints where an original model is wanted. Imports no torch."""
+"""Refuse a packed checkpoint where an original model is required. Imports no torch."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How words become flags: in full or in an older spelling, and with a suggestion where a word is nearly one."""
+"""The command-line parser: no abbreviated flags, older spellings accepted, "did you mean" for a mistyped flag."""
 
 import argparse
 import itertools

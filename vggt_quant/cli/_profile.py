@@ -1,4 +1,4 @@
-"""Workflow profiles of Snakemake: who runs the jobs of a comparison, and how."""
+"""Workflow profiles of Snakemake: they decide where the jobs of a comparison run."""
 
 import importlib.util
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""`vggt-quant speed` without a checkpoint: cost against the number of images, variant by variant, in one command.
+"""`vggt-quant speed` without a checkpoint: a table of cost against the number of images, one row per variant.
 
-Each variant is packed and timed in fresh processes, and its result is kept in the output folder under a key of all that
-decides it. So the command goes on where it was ended: it repeats what failed, what is missing and what has changed.
-The own bf16 engine is timed again in every run that times anything, and speedups compare within one run.
+Each variant is packed and timed in fresh processes. Its result is kept in the output folder with a key of everything
+that it depends on. So an interrupted command resumes: it repeats what failed, what is missing and what has changed.
+Every session that times anything also times our bf16 engine again, and speedups compare within one session.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""`vggt-quant accuracy`: how far a variant is from fp32."""
+"""`vggt-quant accuracy`: how far a variant's outputs are from those of fp32."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`vggt-quant calibration`: which scenes methods may learn from."""
+"""`vggt-quant calibration`: find and preprocess the scenes for methods that calibrate."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

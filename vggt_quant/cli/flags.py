@@ -1,7 +1,7 @@
-"""What several commands of `vggt-quant` share: flags with their help, and how their values are read.
+"""Flags that several commands of `vggt-quant` share: their help, and how their values are read.
 
-The same word means the same in every command: `--model` the original model, `--images` photos, `--cache` the folder of
-what is kept between runs, `--output` what a person wants of the command, `--result` a step's record for programs.
+A flag means the same in every command: `--model` is the original model, `--images` the photos, `--cache` the folder
+that is kept between runs, `--output` the product for a person, `--result` the JSON record for programs.
 """
 
 import argparse

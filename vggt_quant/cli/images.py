@@ -1,4 +1,4 @@
-"""`vggt-quant images`: which scenes are compared on."""
+"""`vggt-quant images`: find and preprocess the scenes on which variants are compared."""
 
 from argparse import ArgumentParser, Namespace
 

@@ -7,9 +7,9 @@ A command is a file of this folder, named as the command, with
     run(args)         the work: returns an exit code (None is 0) or, if it is a step, its result
     FOR_WORKFLOW      optional: True for a command that the workflow calls and people seldom do
 
-Files that start with `_` are parts of commands; flags.py has the flags that several commands share. The parent of a
-supervised job, the help text and the keys must start in a blink, and a GPU must be chosen before torch is imported: so
-a command imports what does the work inside `run`.
+Files that start with `_` are parts of commands; flags.py has the flags that several commands share. A command imports
+torch, and whatever imports it, inside `run`. There are two reasons: help, keys and the parent of a supervised job must
+start fast, and a GPU must be chosen before torch is imported.
 """
 
 import argparse

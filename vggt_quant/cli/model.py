@@ -1,4 +1,4 @@
-"""`vggt-quant model`: which weights."""
+"""`vggt-quant model`: find and identify the weights."""
 
 import logging
 from argparse import ArgumentParser, Namespace

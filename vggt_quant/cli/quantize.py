@@ -1,4 +1,4 @@
-"""`vggt-quant quantize`: the packed checkpoint of a variant."""
+"""`vggt-quant quantize`: make the packed checkpoint of a variant."""
 
 import logging
 import shutil

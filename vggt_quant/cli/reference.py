@@ -1,4 +1,4 @@
-"""`vggt-quant reference`: the fp32 outputs."""
+"""`vggt-quant reference`: compute the fp32 outputs."""
 
 import logging
 from argparse import ArgumentParser, Namespace

@@ -1,4 +1,4 @@
-"""`vggt-quant report`: the results of all steps as JSON, text and a picture."""
+"""`vggt-quant report`: write the results of all steps as JSON, text and a picture."""
 
 import shutil
 from argparse import ArgumentParser, Namespace

@@ -1,4 +1,4 @@
-"""`vggt-quant speed`: time and memory of one checkpoint; without one, of a table of variants."""
+"""`vggt-quant speed`: measure time and memory of one checkpoint, or of a table of variants."""
 
 import logging
 from argparse import ArgumentParser, Namespace

@@ -1,1 +1,1 @@
-"""Photos, scenes and their ground truth: read, drawn or downloaded."""
+"""Photos, scenes and their ground truth: reading, rendering and downloading them."""

@@ -1,16 +1,15 @@
-"""A folder becomes a list of photos.
+"""Find the photos in a folder.
 
-`find_images` looks in this order and stops at the first place that holds a usable photo:
+`find_images` searches in this order and stops at the first folder that holds a usable photo:
 
 1. the folder itself;
-2. where the layouts in `scenes` have their photos, such as ETH3D's `dslr_images_undistorted`;
+2. the photo folders of the layouts in `scenes`, such as ETH3D's `dslr_images_undistorted`;
 3. all its subfolders, but not through links and not into names with "mask" or "depth".
 
 A photo is a file that Pillow opens by its extension, in any case, and decodes to its end. Hidden files and folders
-(`.x`, which covers macOS `._x`) and `__MACOSX` do not count. Photos come in the order of their path below that place,
-compared part by part without regard to case, then with it. What is named like a photo but is empty, damaged, or one
-channel of more than 8 bits (a depth map) is skipped and named with the reason; it stops nothing as long as one photo
-is left.
+(`.x`, which covers macOS `._x`) and `__MACOSX` do not count. Photos are sorted by their path in that folder, part by
+part, first ignoring case, then with it. A file that is named like a photo but is empty, damaged, or one channel of more
+than 8 bits (a depth map) is skipped and reported with the reason. It is an error only if no photo is left.
 """
 
 from __future__ import annotations

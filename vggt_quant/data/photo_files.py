@@ -1,4 +1,4 @@
-"""A photo's file: which extensions count, how it is opened and decoded, and why it cannot be used."""
+"""Photo files: which extensions count, how a file is opened and decoded, and why it cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Smooth random images for timing: no photo is needed, none is noise, and the first n are always the same."""
+"""Smooth random images for timing, so that no photos are needed. The first n images are always the same."""
 
 import hashlib
 from pathlib import Path

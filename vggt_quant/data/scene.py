@@ -1,6 +1,6 @@
-"""A folder becomes a scene: photos as the model sees them, and the ground truth of the same pixels.
+"""Read a folder as a scene: photos as the model sees them, and the ground truth of the same pixels.
 
-Which layouts of folders have ground truth, and how it is read, is said in `scenes`, a file each.
+Each file in `scenes` defines a folder layout with ground truth, and how it is read.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""How far a model's outputs are from fp32's and from the ground truth."""
+"""Accuracy: how far a model's outputs are from the fp32 outputs and from the ground truth."""

@@ -1,4 +1,4 @@
-"""How far a variant is from fp32, and from the truth where that is known: checkpoint + scenes -> AccuracyResult."""
+"""Compare a variant with fp32, and with the ground truth where that is known: checkpoint + scenes -> AccuracyResult."""
 
 import logging
 from collections.abc import Mapping

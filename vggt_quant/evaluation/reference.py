@@ -1,4 +1,4 @@
-"""The fp32 outputs that every variant is compared with: computed once a scene, cached under all that decides them."""
+"""The fp32 outputs that every variant is compared with: computed once per scene and cached."""
 
 import logging
 import time

@@ -1,9 +1,9 @@
 """How far a quantized model's output tensors are from the original's, tensor by tensor: pure functions of tensors.
 
-Every comparison is made on detached CPU copies rounded to float32 and summed in float64, so the device and the
-compute dtype of a variant change its values but never the yardstick. What a number cannot say (an infinite ratio, a
-map smaller than the SSIM window) is None, and what spoils a comparison (NaN, another shape) is a sentence in `error`:
-nothing here raises because a variant went wrong.
+Every comparison uses detached CPU copies, rounded to float32 and summed in float64. So the device and compute dtype of
+a variant change its values, but not how they are compared. A figure that does not exist (an infinite ratio, a map
+smaller than the SSIM window) is None. What prevents a comparison (NaN, another shape) is a sentence in `error`: a
+broken variant raises no exception here.
 
 Both sides are the same model, so no alignment is done: a shift of the whole scene is an error like any other.
 SSIM: Wang et al. 2004, uniform 7x7 window as in scikit-image.

@@ -1,1 +1,1 @@
-"""A checkpoint made ready to run."""
+"""Running a checkpoint: the engine, its kernels and attention backends, and `load`."""

@@ -1,13 +1,13 @@
-"""A checkpoint made ready to run: on its device, in its types, with the kernels that the machine has.
+"""The engine: a checkpoint on its device, in its dtypes, with the kernels that the machine has.
 
-What runs is decided by visible rules and can be read off `Engine.kernels`. float32 means float32: TF32 is off for
-matrix products and convolutions, because the fp32 reference must not be an approximation itself. On CUDA it also goes
-without cuDNN: for the dense heads' float32 convolutions cuDNN picks an FFT of 165,120 small products, 2.1 s and 41 GB a
-head where PyTorch's own matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images of 350x518). A variant may ask
-for other arithmetic by its `run` settings: `tf32`, or `autocast`, as VGGT is published, which leaves PyTorch's defaults
-to the rest: float32 convolutions in TF32 through cuDNN, float32 products exact.
+`Engine.kernels` says what runs. A bfloat16 model on CUDA runs on the kernels of `fast`. Everything else runs on the
+model's own modules.
 
-A bfloat16 model on CUDA is run by `fast`, on kernels of its own; all else by the model's own modules.
+float32 means float32: TF32 is off for matrix products and convolutions, because the fp32 reference must not be an
+approximation. On CUDA cuDNN is off, too. For the dense heads' float32 convolutions it picks an FFT of 165,120 small
+products, which takes 2.1 s and 41 GB a head; PyTorch's matrix-product convolution takes 0.04 s and 7 GB (H100, 5 images
+of 350x518). A variant's `run` settings may choose other arithmetic: `tf32`, or `autocast` as VGGT is published.
+Autocast keeps PyTorch's defaults for the rest: float32 convolutions in TF32 through cuDNN, float32 products exact.
 """
 
 import contextlib

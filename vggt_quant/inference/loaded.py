@@ -1,4 +1,4 @@
-"""`load`: a model by whatever names it, which runs as the report measured it and is still VGGT's module."""
+"""`load`: open a model by name or path. It runs on the engine that the report measured, and is still a VGGT module."""
 
 from __future__ import annotations
 

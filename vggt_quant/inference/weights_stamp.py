@@ -1,4 +1,4 @@
-"""Whether a model is still the one that something was prepared for, found out without reading a weight."""
+"""Detect changes of a model since something was prepared for it, without reading its weights."""
 
 from __future__ import annotations
 

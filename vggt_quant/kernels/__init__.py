@@ -1,1 +1,1 @@
-"""Operations that formats call. `torch_reference` has a plain-PyTorch twin of each, which defines the right answer."""
+"""Operations of formats and the fast engine. `torch_reference` defines each one's result in plain PyTorch: its twin."""

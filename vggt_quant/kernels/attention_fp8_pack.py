@@ -1,7 +1,7 @@
 """Query, key and value of one sequence in float8, as `attention_fp8` multiplies them.
 
-The keys' mean is taken out of every key: it moves all scores of a query alike, which softmax does not see, and what is
-left rounds better (Zhang et al. 2025, SageAttention, arXiv:2410.02367).
+The keys' mean is subtracted from every key. That shifts all scores of a query equally, which softmax ignores, and the
+remainder rounds better (Zhang et al. 2025, SageAttention, arXiv:2410.02367).
 
 Legend: M tokens, N tokens padded with zeros to whole blocks of keys, H heads, E head width, P parts that are measured.
 """

@@ -1,7 +1,7 @@
-"""Roundings that the kernels share, and what Triton's interpreter (TRITON_INTERPRET=1, on the CPU) gets wrong.
+"""Roundings that the kernels share, and workarounds for Triton's interpreter (TRITON_INTERPRET=1, on the CPU).
 
-The interpreter cuts bits off instead of rounding to bfloat16, loses the carry when it rounds to float8, and multiplies
-bfloat16 as if its bits were integers; the kernels step around all three where they are interpreted, and only there.
+The interpreter truncates instead of rounding to bfloat16, loses the carry when it rounds to float8, and multiplies
+bfloat16 as if its bits were integers. The kernels work around all three, only when they are interpreted.
 """
 
 # What Triton compiles is typed by Triton, at the call.

@@ -1,12 +1,11 @@
 """Products of int8 rows with int8 weights on the CPU, in plain PyTorch: no compiler, no copy of the weights.
 
 The integer product is `torch._int_mm`, oneDNN's kernel on VNNI or AMX instructions. It reads the weights as they are
-stored, about as fast as a packed copy of them. What surrounds it would cost as much in plain PyTorch, so it is done in
-few passes, in pieces that stay in the cache, and in place: the integers become the result in the memory they lie in.
+stored, about as fast as a packed copy of them. Quantization and scaling around it would take as long in plain PyTorch.
+So they run in few passes, in pieces that stay in the cache, and in place: the result overwrites the integers.
 
-Without VNNI, oneDNN adds pairs of products in 16 bits, and they overflow without a word (seen: 127 * -128 under AVX2
-and AVX512 alone). So `is_exact` tries it out once, and where it fails, the product is float32's: exact, and no faster
-than float32.
+Without VNNI, oneDNN adds pairs of products in 16 bits, which overflow silently (seen: 127 * -128 under AVX2 and AVX512
+alone). So `is_exact` tests it once. If it fails, the product is computed in float32: exact, and as slow as float32.
 
 Legend: M tokens, K inputs, N outputs.
 """

@@ -1,4 +1,4 @@
-"""What stands between the convolutions of a dense head, on maps whose channels lie innermost (NHWC).
+"""Kernels between the convolutions of a dense head, on maps whose channels lie innermost (NHWC).
 
 Legend: F frames, h w and H W map sizes, C channels, O output channels.
 """

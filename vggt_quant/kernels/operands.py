@@ -1,4 +1,4 @@
-"""What a matrix product multiplies: bfloat16 rows, or 8-bit rows with a scale each. Needs no Triton.
+"""Operands of matrix products: bfloat16 rows, or 8-bit rows with a scale each. Needs no Triton.
 
 Legend: M tokens, K width.
 """

@@ -1,4 +1,4 @@
-"""8-bit rows and their products with 8-bit weights: which kernel runs is decided here, by device and shape."""
+"""8-bit rows and their products with 8-bit weights. This module chooses the kernel by device and shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query and key of an attention made ready in place: layer norm per head, then the two-dimensional rotary embedding.
+"""Prepare query and key of an attention in place: layer norm per head, then the two-dimensional rotary embedding.
 
 Half of a head turns with y, half with x; in a half of width E/2, element i and element i + E/4 are a pair. A tile holds
 the first elements of all pairs, a second tile the second ones, so that no thread needs another's.

@@ -1,7 +1,7 @@
-"""Producers: what makes the operand of a matrix product, with the quantization to 8 bits inside.
+"""Producers: kernels that make the operand of a matrix product, quantization to 8 bits included.
 
-Layer norm, GELU or nothing is applied to each row (a token), and the row leaves as bfloat16 or as 8-bit values with a
-scale of its own, chosen from the row as it is now ("dynamic, per token"). One pass over memory either way.
+A producer applies layer norm, GELU or nothing to each row (a token). It writes the row as bfloat16, or as 8-bit values
+with a scale per row that is computed at run time ("dynamic, per token"). It passes over memory once.
 
 Legend: M tokens, K width.
 """

@@ -1,4 +1,4 @@
-"""The plain-PyTorch twins: what each operation means, on every device. Fast kernels are tested against these.
+"""The plain-PyTorch twins: they define each operation's result on every device. Fast kernels are tested against them.
 
 Layout of packed int4: two weights in a byte along the input dimension, column 2j in the low nibble and column 2j + 1
 in the high one; each nibble holds the integer plus `offset` (8 for signed integers, 0 for unsigned ones). An odd width

@@ -1,4 +1,4 @@
-"""Packed weights made ready for a matrix product of another type, once per call, into memory that is free again after.
+"""Unpack weights to the dtype of a matrix product, at every call, into temporary memory.
 
 Legend: N outputs, K inputs, G groups of inputs, B = ceil(K / 2) bytes.
 """

@@ -1,4 +1,4 @@
-"""VGGT itself; knows nothing of quantization."""
+"""VGGT itself, without any quantization."""
 
 from vggt_quant.model.config import NAMED, VGGTConfig
 from vggt_quant.model.vggt import VGGT

@@ -1,8 +1,8 @@
 """VGGT's backbone: patch tokens exchange information within each frame and across all frames, in turn.
 
-A frame is [camera token, register tokens, patches row-major]. The first frame has special tokens of its own, all
-others share a second set; that is how the model knows whose coordinates the world's are. A layer is one frame block,
-over [B * S, P], and one global block, over [B, S * P]; its output is both results side by side, width 2D.
+A frame is [camera token, register tokens, patches row-major]. The first frame has other special tokens than the rest,
+so that the model can tell whose coordinates are the world's. A layer is one frame block, over [B * S, P], and one
+global block, over [B, S * P]. Its output concatenates both results, width 2D.
 
 Only layers that a head reads are kept: 24 of them at 2D floats a token would be most of the memory.
 

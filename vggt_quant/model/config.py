@@ -87,7 +87,7 @@ class AggregatorConfig:
         depth: layers; each is one frame block and one global block.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of an MLP over the embedding width.
-        num_register_tokens: register tokens a frame carries beside its camera token.
+        num_register_tokens: register tokens a frame carries in addition to its camera token.
         rope_freq: base of the rotary frequencies.
         init_values: initial LayerScale.
     """

@@ -1,4 +1,4 @@
-"""The device that a name stands for."""
+"""Resolve the name of a device: auto, cpu, cuda."""
 
 from __future__ import annotations
 

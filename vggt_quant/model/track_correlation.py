@@ -1,7 +1,7 @@
-"""What the tracker knows of a point: its surroundings in the feature maps, its motion and its place.
+"""The tracker's inputs for a point: correlations around it in the feature maps, its motion and its position.
 
-Points are (x, y) in pixels of the map they are sampled from, pixel centres on the integers. All is float32: bfloat16
-cannot tell neighbouring pixels apart beyond 256.
+Points are (x, y) in pixels of the map they are sampled from, pixel centres on the integers. All is float32, because
+bfloat16 cannot represent neighbouring pixels beyond 256.
 
 Shapes: F frames, N points, C channels, h w map, K side of the correlation window, L length of an axis.
 
@@ -78,7 +78,7 @@ class CorrelationPyramid:
 def motion_code(motion: Tensor, channels: int) -> Tensor:
     """Sines and cosines of a motion, interleaved, at frequencies from 0 in steps of 2 * 1000 / channels.
 
-    The largest angles are so many turns that only the original's exact float32 arithmetic gives its values.
+    The largest angles span many turns, so only the same float32 arithmetic reproduces the original's values.
 
     Args:
         motion: [..., 2] float32, pixels (x, y).

@@ -1,9 +1,9 @@
 """Tracks of query points through all frames, by repeated correction.
 
-A DPT head turns the tokens into feature maps. A track starts as its query point standing still, with the features
-found there. Each iteration looks around the current points (correlation pyramid), tells a transformer that, the motion
-since the first frame and the features, and adds the correction of points and features it answers. The first frame
-stays where the query put it. Visibility and confidence are read from the final features.
+A DPT head turns the tokens into feature maps. A track starts as its query point in every frame, with the features found
+there. Each iteration correlates the features around the current points (correlation pyramid). A transformer takes these
+correlations, the motion since the first frame and the features, and predicts a correction of points and features. The
+point in the first frame never moves. Visibility and confidence are computed from the final features.
 
 Coordinates, features and correlations are float32 whatever the weights are.
 

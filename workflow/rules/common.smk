@@ -56,13 +56,13 @@ CALIBRATION = result("calibration.json") if config["calibration"]["folder"] not 
 
 
 def limits(settings):
-    """The flags that take only so many scenes, and only so many photos of each."""
+    """The flags that limit the number of scenes, and of photos in each."""
     named = {"--max-scenes": settings["max_scenes"], "--max-images": settings["max_images"]}
     return " ".join(f"{flag} {limit}" for flag, limit in named.items() if limit)
 
 
 def refuse_results_of_elsewhere():
-    """Snakemake takes files that it has no record of for up to date, so results of a run elsewhere would be believed."""
+    """Snakemake takes files without a record for up to date, so it would accept results of a run elsewhere."""
     runs_elsewhere = RESULTS != "." and Path(RESULTS, ".snakemake").is_dir()
     has_records = Path(".snakemake/metadata").is_dir() and not runs_elsewhere
     if workflow.is_main_process and Path(result("model.json")).exists() and not has_records:

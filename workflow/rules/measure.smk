@@ -30,7 +30,7 @@ for variant in VARIANTS:
             " --packed {input.packed:q} --variant {params.variant} --variants-file {VARIANTS_FILE:q} --device {DEVICE}"
             " {params.limit} --result {output:q} --status {log.status:q} > {log.out:q} 2>&1"
 
-    # A timing takes all cores and the `timing` resource, so that nothing else runs beside it.
+    # A timing takes all cores and the `timing` resource, so that nothing else runs at the same time.
     rule:
         name:
             f"speed_{variant}"

@@ -22,7 +22,7 @@ rule report:
         variants=list(VARIANTS),
         calibration=CALIBRATION or "",
         code=KEYS["report"],
-    # The folders are asked of the files: with results on S3, Snakemake fetches them to a place of its own.
+    # The folders come from the files' paths, because Snakemake downloads results on S3 to another folder.
     shell:
         '{VGGT_QUANT} report --results "$(dirname {input.shared[0]:q})" --logs {LOGS:q} --variants {NAMES}'
         ' {CALIBRATION_FLAG} {input.calibration:q} --output "$(dirname {output[0]:q})" > {log:q} 2>&1'

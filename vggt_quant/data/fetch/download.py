@@ -1,10 +1,10 @@
-"""One file over HTTP: resumed where it broke off, never put together from two versions, whole or not there.
+"""One file over HTTP: downloads resume, two versions are never mixed, and the file is written whole or not at all.
 
-Idea: the bytes go to NAME.incomplete, and beside it NAME.origin notes which file of which server they belong to: its
-address, its size and its validator (the ETag if it is a strong one, else the date of the last change; RFC 9110,
-8.8 and 13.1.5). What is missing is asked for with Range and If-Range. So a server that cannot resume, and one whose
-file has changed meanwhile, send the whole file, which then replaces the pieces. A file without a validator is always
-fetched from its beginning. When the announced number of bytes is there, NAME.incomplete is renamed.
+Idea: the bytes go to NAME.incomplete. NAME.origin in the same folder records where they come from: the address, the
+size and the validator (the ETag if it is strong, else the date of the last change; RFC 9110, 8.8 and 13.1.5). The
+missing bytes are requested with Range and If-Range. So a server that cannot resume, or whose file has changed, sends
+the whole file, which replaces the partial one. A file without a validator is always fetched from its beginning. When
+all announced bytes have arrived, NAME.incomplete is renamed.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ What a scene consists of (https://www.eth3d.net/documentation; Schoeps et al., C
     SCENE_dslr_jpg.7z           dslr_calibration_jpg/*.txt: the camera of the distorted photos, to which the depth
                                 belongs; the photos themselves (images/) are not unpacked
     SCENE_dslr_depth.7z         ground_truth_depth/dslr_images/*: float32, raw
-    SCENE_dslr_occlusion.7z     masks_for_images/dslr_images/*.png; the meshes beside them are not unpacked
+    SCENE_dslr_occlusion.7z     masks_for_images/dslr_images/*.png; its meshes are not unpacked
 
-ETH3D publishes no checksums. Checked are the lengths that the server announces and the CRC-32 that a 7z archive keeps
-of its header and of each file; the sha256 of what arrived is noted in fetched.json. Unpacking is the test: it goes into
-a folder that counts for nothing until every CRC was right.
+ETH3D publishes no checksums. The command checks the lengths that the server announces, and the CRC-32 that a 7z archive
+stores of its header and of each file. fetched.json records the sha256 of what arrived. Archives are unpacked into a
+temporary folder, which is used only if every CRC is right.
 
-Names, layout and sizes (courtyard: 501 MB of photos, 425 MB for the camera, 428 MB of depth) are those that users of
-the archives report, several of them independently; they were not compared with the live server when this was written.
-If a name or a folder differs there, the command says which. ETH3D's licence is CC BY-NC-SA 4.0.
+Names, layout and sizes (courtyard: 501 MB of photos, 425 MB for the camera, 428 MB of depth) follow independent reports
+by users of the archives. They were not compared with the live server when this was written. If a name or a folder
+differs there, the command says which. ETH3D's licence is CC BY-NC-SA 4.0.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`fetch model`: a hub model's config.json and weights as plain files in a folder that `vggt_quant.load` opens.
 
-Idea: which files those are, `model.pretrained` decides, as it does when a model is loaded by name. The small ones go
-through `huggingface_hub` and its cache. The weights do not: the library (2.x) begins a transfer anew when the process
-that began it has gone, so they take this package's own road, which resumes, and are compared with the sha256 that the
-hub announces. Pieces are kept by commit, so that files of two commits never meet.
+Idea: `model.weights.pretrained` decides which files a model needs, as when a model is loaded by name. Small files go
+through `huggingface_hub` and its cache. Weights do not, because the library (2.x) restarts a transfer when the process
+that began it has ended. They go through `download`, which resumes, and are compared with the sha256 that the hub
+announces. Partial files are kept per commit, so files of two commits are never mixed.
 """
 
 from __future__ import annotations

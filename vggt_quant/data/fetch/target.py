@@ -1,7 +1,7 @@
-"""The folder that receives what is fetched: filled as FOLDER.incomplete, renamed when complete.
+"""The target folder of a download: filled as FOLDER.incomplete, renamed when complete.
 
-Its `fetched.json` says what it holds, where that came from, and the size of every file. A killed call leaves
-FOLDER.incomplete, and the next one goes on with what is in there.
+Its `fetched.json` records the source and the size of every file. A killed call leaves FOLDER.incomplete, and the next
+call continues with it.
 """
 
 import contextlib

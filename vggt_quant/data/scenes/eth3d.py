@@ -11,8 +11,8 @@ ETH3D's depth belongs to the photo as taken, the model sees the undistorted one.
 through its pinhole, the ray is turned into the camera as taken (the two poses must agree) and bent by its lens, and the
 nearest depth there is measured along the undistorted camera's axis. Unknown depth is infinite.
 
-A mask marks 1 for what a laser and a camera see differently (reflections, glass), 2 for what moved or is missing from
-the scans; for 2 the depth maps hold nothing anyway. Whatever is marked counts as unknown, whichever of the two.
+A mask holds 1 for what a laser and a camera see differently (reflections, glass), and 2 for what moved or is missing
+from the scans, where the depth maps hold no values. Both count as unknown.
 
 Sources: eth3d.net/documentation; the README of ETH3D's dataset pipeline (Schoeps et al., CVPR 2017).
 """

@@ -5,8 +5,8 @@
     frame-000000.pose.txt     4 x 4, camera to world; rounding leaves a determinant of 0.9998
     camera-intrinsics.txt     3 x 3 for the sequence; the data set has none and documents 585, 585, 320, 240
 
-The principal point is taken to count from the middle of the first pixel, as for Kinect's own unprojection. The data
-set's colours and depths are some pixels apart from each other; nothing is done about it.
+The principal point is assumed to count from the middle of the first pixel, as in Kinect's unprojection. Colours and
+depths of the data set are misaligned by some pixels; this is not corrected.
 
 Source: Shotton et al., CVPR 2013; the data set's page at Microsoft Research.
 """

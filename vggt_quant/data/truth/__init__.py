@@ -1,5 +1,5 @@
-"""Ground truth of the pixels that the model sees: its parts, and what layouts of scenes read it with.
+"""Ground truth of the pixels that the model sees, and the readers that scene layouts share.
 
-Truth follows the photos through VGGT's preprocessing (`placement`): what is resized, cropped or padded there is here as
-well, and depth is taken from the nearest sample (`sampling`), never blended across an edge.
+The ground truth is resized, cropped and padded as VGGT's preprocessing does with the photos (`placement`). Depth is
+taken from the nearest sample (`sampling`), never blended across an edge.
 """

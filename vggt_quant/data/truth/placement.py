@@ -1,4 +1,4 @@
-"""Where a photo lies in the image that the model sees.
+"""The mapping between a photo and the image that the model sees.
 
 VGGT's preprocessing resizes a photo to multiples of 14 pixels, by slightly different factors in x and y as the height
 is rounded, and centres it: what sticks out is cropped, what is missing is padded. All sides are multiples of 14, so

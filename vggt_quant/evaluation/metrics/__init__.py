@@ -1,4 +1,4 @@
-"""What the figures mean: one metric, or a small family, per file, found by file name.
+"""Accuracy metrics: one metric, or a small family, per file, found by file name.
 
 Every file here whose name does not begin with `_` has
 
@@ -11,8 +11,8 @@ Every file here whose name does not begin with `_` has
 "deviation" the float32 outputs in the same form, for "truth" any of `extrinsics` [S, 3, 4], `intrinsics` [S, 3, 3] and
 `depths` [S, H, W], NaN in the frames without a camera and 0 in the pixels without a depth.
 
-A figure that cannot be had is None or left out: no valid pixel, one view, an output that is not finite. A mean over
-what survived would flatter a broken variant. Figures are computed on the CPU in float64.
+A figure that cannot be computed is None or left out: no valid pixel, one view, an output that is not finite. A mean
+over the rest would flatter a broken variant. Figures are computed on the CPU in float64.
 """
 
 import importlib

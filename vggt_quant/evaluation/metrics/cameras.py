@@ -1,8 +1,8 @@
 """How far predicted cameras are from the true ones: relative poses of all pairs of views, the Co3D protocol.
 
-A relative pose knows nothing of the world frame, and the direction of its translation nothing of the scene's scale, so
-no alignment is needed. Of each pair i < j two angles are taken: that between the relative rotations, and that between
-the relative translations as camera i sees them (so the order of views matters a little, as in VGGT's evaluation).
+A relative pose does not depend on the world frame, and the direction of its translation does not depend on the scene's
+scale, so no alignment is needed. Each pair i < j gives two angles: between the relative rotations, and between the
+relative translations as camera i sees them (so the order of views matters a little, as in VGGT's evaluation).
 RRA@t and RTA@t are the shares of pairs whose angle is under t degrees. The error of a pair is the larger angle; its
 share under 1, 2, ..., T degrees, averaged, is AUC@T (histogram of 1-degree bins, mean of its cumulative sum), as in the
 evaluations of PoseDiffusion (Wang et al. 2023) and VGGT (Wang et al. 2025).

@@ -1,8 +1,8 @@
 """How far predicted points are from the true ones, after the best similarity over the valid pixels (Umeyama 1991).
 
-Each pixel has a predicted and a true point, so the alignment is a closed formula. ICP, which other evaluations add, is
-left out on purpose: it pairs points anew by nearness, so it slides a cloud along its surfaces and hides exactly the
-errors that are to be measured. Figures are thus larger than, and not comparable with, those of protocols with ICP.
+Each pixel has a predicted and a true point, so the alignment is a closed formula. Other evaluations add ICP. It is left
+out on purpose, because it pairs points again by distance: it slides a cloud along its surfaces and hides the errors
+that are measured here. So figures are larger than those of protocols with ICP and cannot be compared with them.
 
 Accuracy is the distance from a predicted point to the nearest true one, completeness the reverse, overall the mean of
 both, normal consistency the mean |n . n'| of such neighbours: the definitions of DTU (Jensen et al. 2014) and of

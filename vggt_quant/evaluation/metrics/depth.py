@@ -1,7 +1,8 @@
 """How far predicted depth is from the true depth: AbsRel and delta < 1.25 (Eigen et al. 2014) after median alignment.
 
-One factor per scene, median(true) / median(predicted) over the valid pixels of all views: the scale of a scene cannot
-be seen in photos, but that its views share one scale can. No shift is fitted, and no view gets a factor of its own.
+One factor per scene, median(true) / median(predicted) over the valid pixels of all views, because photos do not
+determine the scale of a scene. They do determine that all views share one scale, so there is no factor per view. No
+shift is fitted.
 """
 
 from collections.abc import Mapping

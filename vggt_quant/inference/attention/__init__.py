@@ -1,6 +1,6 @@
-"""Attention backends of the fast engine, one per file, found by file name; `base` is what a file has to say.
+"""Attention backends of the fast engine, one per file, found by file name; `base` defines what a file declares.
 
-Their names, which `run.attention` of a variant takes, are read without importing torch.
+Their names are the values of a variant's `run.attention`. They are read without importing torch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an attention backend says of itself, and which one runs for a shape: the fastest that this machine has.
+"""The interface of an attention backend, and the choice of one for a shape: the fastest that this machine has.
 
-Measured on an H100 with 16 heads of 64 (docs/LOG.md, 2026-11-25): flash-attn-4 is ahead of cuDNN and of PyTorch's flash
-attention at every shape of VGGT, by 1.04 to 1.8; cuDNN is ahead of PyTorch's. Everywhere else PyTorch decides.
-Backends in another arithmetic run where the settings name them, and there the long sequences
-(`RunSettings.attention_tokens`): on short ones the packing of float8 may cost more than it saves (2026-11-26), and
+Measured on an H100 with 16 heads of 64 (docs/LOG.md, 2026-11-25): flash-attn-4 is 1.04 to 1.8 times faster than cuDNN
+and PyTorch's flash attention at every shape of VGGT, and cuDNN is faster than PyTorch's. Elsewhere PyTorch chooses.
+Backends in another arithmetic run only if the settings name them, and only for long sequences
+(`RunSettings.attention_tokens`). On short ones the packing to float8 may cost more than it saves (2026-11-26), and
 SageAttention is 2 to 4 times slower than the others.
 """
 

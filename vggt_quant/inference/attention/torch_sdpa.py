@@ -1,4 +1,4 @@
-"""Whatever PyTorch chooses, on any device."""
+"""PyTorch's scaled dot-product attention, on any device: the fallback."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The camera head on the kernels: few tokens, so what counts is how many kernels there are."""
+"""The camera head on the kernels. It has few tokens, so its time depends on the number of kernel launches."""
 
 from __future__ import annotations
 

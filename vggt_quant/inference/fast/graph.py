@@ -1,4 +1,4 @@
-"""A pass replayed as one CUDA graph, where launching its kernels would take longer than running them."""
+"""Replay a pass as one CUDA graph when launching its kernels would take longer than running them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the blocks see of a Linear, packed or not: the operand it multiplies, and the product."""
+"""The interface of a Linear, packed or not, for the blocks: the operand that it multiplies, and the product."""
 
 from __future__ import annotations
 

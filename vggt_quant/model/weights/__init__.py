@@ -1,1 +1,1 @@
-"""Where the weights of a VGGT come from: the hub, a file, a seed."""
+"""The sources of a VGGT's weights: the hub, a file, or a seed."""

@@ -1,11 +1,11 @@
 """Outlier twins: the same function with heavy-tailed activations, as large transformers have them.
 
-Idea: in some channels of a block's LayerNorm, weight and bias are multiplied by a power of two, and the columns of the
-Linear behind it that read those channels are divided by it. In float32 and bfloat16 both are exact, so the twin's
-outputs equal the original's bit for bit (float16 has no exponents left for the smallest weights). But its activations
-now have a few channels that are many times larger than the rest, and its weights a few columns that are many times
-smaller: what per-token INT8 activations and grouped INT4 weights suffer from in VGGT-1B, and what SmoothQuant, AWQ and
-rotations are made to cure.
+Idea: in some channels of a block's LayerNorm, weight and bias are multiplied by a power of two. The columns of the next
+Linear that read those channels are divided by it. In float32 and bfloat16 both are exact, so the twin's outputs equal
+the original's bit for bit (float16 has too few exponents for the smallest weights). But a few channels of its
+activations are now many times larger than the rest, and a few columns of its weights many times smaller. Such outliers
+harm per-token INT8 activations and grouped INT4 weights in VGGT-1B. SmoothQuant, AWQ and rotations are made to handle
+them.
 
 Source: Dettmers et al., LLM.int8() (arXiv:2208.07339), and Xiao et al., SmoothQuant (arXiv:2211.10438), for the
 phenomenon; the construction is SmoothQuant's own identity, run backwards.

@@ -5,7 +5,7 @@ if need be; `load_pretrained` builds the model without memory, compares every na
 tensors over without a copy. A name is one of:
 
 - a hub model such as "facebook/VGGT-1B": config.json and model.safetensors, shards, or model.pt;
-- a local file: .safetensors, .pt, .pth or .bin; a config.json beside it gives the sizes, else they are VGGT-1B's;
+- a local file: .safetensors, .pt, .pth or .bin; a config.json in its folder gives the sizes, else they are VGGT-1B's;
 - a local folder with the same files as a hub model;
 - "tiny", the small trained model that is part of this package, or "tiny-outliers", its twin with heavy-tailed
   activations (see `outliers`);
