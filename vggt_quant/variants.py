@@ -1,7 +1,7 @@
-"""What is compared: `config/config.yaml`, and variants, named experiments with one entry each in `variants.yaml`.
+"""The definitions of `config/config.yaml` and of variants, the named experiments in `variants.yaml`.
 
-The classes here define both files: checks, messages, schemas and the tables of `config/README.md` come from their types
-and docstrings. The settings of a method are its own file's; `quantization.catalog` checks them. Imports no torch.
+Checks, messages, schemas and the tables of `config/README.md` come from the types and docstrings of these classes. Each
+method's file defines its settings; `quantization.catalog` checks them. Imports no torch.
 """
 
 from pathlib import Path

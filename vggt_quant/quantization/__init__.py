@@ -1,1 +1,1 @@
-"""A model and a variant in, a packed model and its checkpoint out."""
+"""Quantization: a model and a variant become a packed model and its checkpoint."""

@@ -1,4 +1,4 @@
-"""The names under which others know weight quantization of VGGT: thin wrappers around `quantize_model`."""
+"""`quantize_model_advanced` and `AdvancedQuantConfig`, known from earlier scripts: wrappers of `quantize_model`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Variants checked whole: what their methods and formats declare is compared with their settings. Imports no torch."""
+"""Check the settings of variants against what their methods and formats declare. Imports no torch."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Packed checkpoints: one tensor file whose manifest says, layer by layer, which format it is in.
+"""Packed checkpoints: one tensor file whose manifest names the format of each layer.
 
 The manifest (see `tensor_file` for the checksums that it has besides):
 
@@ -8,8 +8,8 @@ The manifest (see `tensor_file` for the checksums that it has besides):
     layers     packed layer -> {format, sizes, ...}; all else is dense and stored under its own name
     aliases    second name of a tensor or layer -> the name it is stored under
 
-Loading needs the formats and never the methods. The model is built on the meta device, packed layers take their
-tensors as they are, and nothing is ever held in full precision.
+Loading needs the formats, but not the methods. The model is built on the meta device, packed layers take the stored
+tensors, and no layer is ever expanded to full precision.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The quantize stage: model + variant -> a packed checkpoint in the cache, and what it weighs."""
+"""The quantize stage: model + variant -> a packed checkpoint in the cache, and its sizes."""
 
 import logging
 import statistics

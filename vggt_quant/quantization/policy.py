@@ -1,13 +1,13 @@
-"""Which Linears a variant touches, and why the others stay in higher precision. Works on any `nn.Module`.
+"""Which Linears a variant quantizes, and why the others stay in higher precision. Works on any `nn.Module`.
 
 Every `nn.Linear` is either quantized or kept with a stated reason:
 1. layers that PyTorch reads directly (`nn.MultiheadAttention.out_proj`, `nn.TransformerEncoderLayer`): its fused code
    takes their `.weight` and never calls the module, so a packed one would break or be ignored;
 2. layers that are more than their weight: subclasses, weights that are computed at each call (weight norm, pruning),
-   hooks or a `forward` of their own, weights that a layer of another kind (an embedding) shares and needs in full;
+   hooks or an overridden `forward`, weights that another layer type (an embedding) shares and needs in full;
 3. layers whose name fits a pattern of `ALWAYS_KEPT` (VGGT's tiny ones that write poses, tracks, confidences) or of the
    variant's `policy.keep`;
-4. layers narrower than `min_features` on either side: nothing to gain, and their errors reach the output unaveraged
+4. layers narrower than `min_features` on either side: they save little, and their errors reach the output unaveraged
    (the 9-wide pose layer in int8 makes the whole output 2.7-3.6 times worse on a ViT-like block pair).
 """
 

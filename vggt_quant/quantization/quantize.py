@@ -1,4 +1,4 @@
-"""The driver: a model and a variant in, the packed model out, layer by layer and in place."""
+"""The driver: quantize a model as a variant says, layer by layer and in place."""
 
 from __future__ import annotations
 

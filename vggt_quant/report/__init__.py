@@ -1,1 +1,1 @@
-"""Results in, text, figures and JSON for people out. Imports no torch."""
+"""Reports: results become text, figures and JSON for people. Imports no torch."""

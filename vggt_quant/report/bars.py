@@ -1,7 +1,7 @@
-"""What a panel is made of: bars, dots, whiskers and slots, a line for each variant.
+"""The parts of a panel: bars, dots, whiskers and slots, one row per variant.
 
-A variant without a number keeps its place as a hatched slot that says why. The colours are from Okabe and Ito's set and
-differ in lightness too, and nothing is told by colour alone.
+A variant without a figure keeps its row, as a hatched slot with the reason. The colours are from Okabe and Ito's set
+and differ in lightness, too, and no information is in colour alone.
 """
 
 from matplotlib.axes import Axes

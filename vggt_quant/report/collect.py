@@ -1,7 +1,7 @@
 """Gather the results of every step into one comparison: JSON for programs, a table and a picture for people.
 
-Result files say what was measured, status files say what failed; a variant with neither gets a row that names the
-step that did not run. So a report exists after any run, and no variant is ever dropped from it. Imports no torch.
+Result files hold what was measured, status files what failed. A variant with neither gets a row that names the step
+that did not run. So every run leaves a report, with a row for every variant. Imports no torch.
 """
 
 from dataclasses import dataclass

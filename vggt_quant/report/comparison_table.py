@@ -1,7 +1,6 @@
-"""The comparison as a page of text: what was compared, one line a variant, what failed, what to take.
+"""The comparison as a page of text: the inputs, one line per variant, the failures and the recommendation.
 
-No line is longer than 120 columns. A row that cannot be compared with the others carries a number in brackets, and the
-footnote of that number says why.
+No line is longer than 120 columns. If a row cannot be compared with the others, a numbered footnote says why.
 """
 
 import textwrap

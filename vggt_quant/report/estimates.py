@@ -1,7 +1,7 @@
-"""Figures of single scenes -> one estimate a variant: mean, interval, and the difference from fp32 scene by scene.
+"""Figures of single scenes -> one estimate per variant: mean, interval, and the paired difference from fp32.
 
-All variants are judged on the same scenes: those in which any of them has the figure. A variant that has none in one of
-these gets no estimate, since the mean of the others would flatter it. No torch.
+All variants are judged on the same scenes: those in which any variant has the figure. A variant without the figure in
+one of them gets no estimate, because the mean over its other scenes would flatter it. No torch.
 """
 
 from collections.abc import Mapping, Sequence

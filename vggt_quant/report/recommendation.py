@@ -1,14 +1,13 @@
-"""Which variant to take, derived from the rows by rules that the text itself states.
+"""Recommend a variant, by rules that the text itself states.
 
-Only variants that finished are named, and times are compared on one device only. Times whose boxes (the middle half
-of the runs) overlap are within the noise and count as equal.
+Only variants that finished are named, and times are compared on one device only. Two times are not significantly
+different, and count as equal, if their boxes (the middle half of the runs) overlap.
 
-The best trade is the variant with the smallest product of checkpoint bytes and latency among those that are good
-enough. Where the ground truth of several scenes is known, these are the ones that lose nothing against fp32 in any
-metric with a column in the summary's table, beyond the noise of the scenes and the last digit shown. Elsewhere they are
-those that no other beats in size, time and depth error at once (the Pareto front), with a depth error of at most
-`DEPTH_LIMIT`. With random weights accuracy takes no part: it shows that the arithmetic is right, not how good a method
-is.
+The best trade is the variant with the smallest product of checkpoint bytes and latency among the acceptable ones. If
+the ground truth of enough scenes is known, a variant is acceptable if it is not significantly worse than fp32 in any
+metric with a column in the summary's table; differences below the last printed digit do not count. Otherwise the
+acceptable variants are the Pareto front of size, time and depth error, with a depth error of at most `DEPTH_LIMIT`.
+With random weights accuracy is ignored: it checks the kernels and does not rank methods.
 """
 
 from vggt_quant.report.rows import (

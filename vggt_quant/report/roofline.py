@@ -1,4 +1,4 @@
-"""The least time that a GPU could take for what a forward pass multiplies and moves ("roofline"). No torch.
+"""The roofline of a GPU: a lower bound on the time of a forward pass, from its operations and bytes. No torch.
 
 Source: Williams, Waterman and Patterson 2009, "Roofline: an insightful visual performance model".
 """

@@ -1,6 +1,6 @@
-"""The numbers that the table, the figures and the recommendation show, drawn from a row of the report in one place.
+"""Figures of a row of the report, for the table, the plots and the recommendation.
 
-Every function answers None where the row has no such number, so a failed variant needs no special case.
+Every function returns None if the row has no such figure, so a failed variant needs no special case.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """Cost against the number of images as a picture: time and peak memory of each variant, with the fitted growth.
 
-Marks are measurements, lines are fits. Variants differ in colour and in mark, so that nothing is told by colour alone;
-the colours are Okabe and Ito's, grey and violet.
+Marks are measurements, lines are fits. Variants differ in colour and in mark, so no information is in colour alone. The
+colours are Okabe and Ito's, grey and violet.
 """
 
 import io

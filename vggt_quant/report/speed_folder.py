@@ -1,4 +1,4 @@
-"""The output folder of a speed table: one command at a time, of one model, and nothing that was measured is lost."""
+"""The output folder of a speed table. It holds one model, one command works in it at a time, and no measurement is lost."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table of cost against size as text for a terminal: one block a question, a row a variant, a column a size."""
+"""The table of cost against size as text: one block per figure, one row per variant, one column per number of images."""
 
 import math
 import textwrap

@@ -1,6 +1,6 @@
-"""The part of the summary that compares the variants with the ground truth: intervals, and a mark for no difference.
+"""The part of the summary that compares variants with the ground truth: means, intervals, and `~` for not significant.
 
-Which columns there are, in which order, and how their figures are printed is what the metrics of the results say.
+The metrics in the result files define the columns, their order and how figures are printed.
 """
 
 from vggt_quant.report.rows import REFERENCE_VARIANT, is_as_fp32, is_random, printed, truth_scenes

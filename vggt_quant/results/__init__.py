@@ -1,1 +1,1 @@
-"""THE schema of every result file, and the statistics on them. Imports no torch."""
+"""The schema of every result file, and the statistics on results. Imports no torch."""

@@ -1,4 +1,4 @@
-"""The signal-to-quantization-noise ratio. Tensors come in, but torch is not imported: readers of results have none."""
+"""The signal-to-quantization-noise ratio of tensors. Imports no torch, because readers of results need none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What definitions say of themselves: field by field from their docstrings, as Markdown tables and JSON schemas."""
+"""Markdown tables and JSON schemas of definitions, from their types and the docstrings of their fields."""
 
 import ast
 import inspect

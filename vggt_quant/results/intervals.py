@@ -1,7 +1,7 @@
-"""How sure a mean over scenes is: bootstrap intervals (Efron 1979). No torch: the report draws on it.
+"""Confidence intervals of means over scenes: the bootstrap (Efron 1979). No torch, because the report uses it.
 
-Scenes are the units that are drawn again, with replacement. Two variants seen on the same scenes are compared scene by
-scene, since their difference varies far less than either of them.
+Scenes are resampled with replacement. Two variants on the same scenes are compared scene by scene, because the paired
+difference varies far less than either figure.
 
 Plain percentile intervals are too narrow for few scenes: 95 % ones miss in 11 % of all cases with 8 normal scenes and
 in 14 % with 6. So they are expanded as Student's t interval is wider than the normal one (Hesterberg 2015, The American

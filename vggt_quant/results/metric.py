@@ -1,4 +1,4 @@
-"""What a metric is: how its figures are named, printed and judged. It travels in the result file with the figures."""
+"""The description of a metric: name, format and direction of its figures. Result files hold it with the figures."""
 
 from typing import Literal
 

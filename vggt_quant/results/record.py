@@ -1,4 +1,4 @@
-"""What every result is made of: frozen records whose types msgspec checks when they are read."""
+"""The base of every result: frozen records whose types msgspec checks when they are read."""
 
 import math
 

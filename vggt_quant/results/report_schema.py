@@ -1,7 +1,4 @@
-"""What comparison_report.json says: every variant in one file, with estimates over the scenes.
-
-Part of THE schema, as `scene_schema` is.
-"""
+"""The schema of comparison_report.json: every variant in one file, with estimates over the scenes."""
 
 from vggt_quant.results.metric import Metrics
 from vggt_quant.results.record import Measured, Record

@@ -1,6 +1,6 @@
-"""What result files say of one scene: its photos, its fp32 outputs, how far a variant is from both fp32 and the truth.
+"""The schema of one scene in result files: photos, fp32 outputs, deviations from fp32 and distances from the ground truth.
 
-Part of THE schema, whose files `schema` reads and writes.
+`schema` reads and writes the files.
 """
 
 from typing import Literal

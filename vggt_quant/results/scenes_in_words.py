@@ -1,4 +1,4 @@
-"""Which photos a result is of, in words."""
+"""Describe the photos of a result in words."""
 
 from vggt_quant.results.schema import ImagesResult
 

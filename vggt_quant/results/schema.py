@@ -1,9 +1,9 @@
-"""THE schema of every result file: a laptop without torch can read and redraw them.
+"""The schema of every result file. Files can be read and drawn again on a machine without torch.
 
 One record per file; `write` stores it whole or not at all, `read` checks it. The unit stands
 in the key (`latency_ms_median`, `peak_memory_bytes`); what is unknown or infinite is `null`, never NaN.
 
-What a step does for one variant ends in one of three records, told apart by `outcome`: the figures (`ok`),
+The result of a step for one variant is one of three records, distinguished by `outcome`: the figures (`ok`),
 `Unsupported` or `Failed`. Every file begins with `schema_version`.
 """
 

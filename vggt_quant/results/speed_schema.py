@@ -1,7 +1,4 @@
-"""What result files say of cost against size: one variant timed on more and more images, and the table of them all.
-
-Part of THE schema, as `scene_schema` is.
-"""
+"""The schema of cost against size: one variant timed on more and more images, and the table of all variants."""
 
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,7 @@
-"""Plain data into checked definitions (`msgspec.Struct`), and a sentence with place, value and cure for each mistake.
+"""Build checked definitions (`msgspec.Struct`) from plain data; each error message has the location, the value and the cure.
 
-A definition says with its types what is allowed. `build` makes one from what a JSON or YAML file holds; a `Definition`
-is checked in the same way when Python code makes one by hand. No number is ever NaN or infinite.
+The types of a definition say what is allowed. `build` makes one from the content of a JSON or YAML file. A `Definition`
+is checked in the same way when Python code constructs it. NaN and infinity are refused.
 """
 
 import difflib

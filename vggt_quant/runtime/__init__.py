@@ -1,1 +1,1 @@
-"""One job, one process, one machine: jobs, GPUs, locks, cache keys, files."""
+"""Processes and machines: jobs, GPUs, locks, cache keys, files."""

@@ -1,12 +1,12 @@
-"""Which stage depends on what: code hashes that the workflow watches, and the keys of cached files. No torch.
+"""The dependencies of each stage: code hashes for the workflow, and the keys of cached files. No torch.
 
-A key holds what decides the numbers in a file: settings, hashes of the inputs, versions, and the code that the
-function which computes the file can reach (`fingerprint`). So an edit repeats what depends on it and nothing else. What
-such code reaches and yet decides no number is left out by name, with the reason: `NOT_IN_A_CHECKPOINT` and its kin.
+A key contains everything that determines the numbers in a file: settings, hashes of the inputs, versions, and the code
+that the computing function can reach (`fingerprint`). So an edit repeats what depends on it and nothing else. Reachable
+code that does not affect the numbers is excluded by name, with the reason: `NOT_IN_A_CHECKPOINT` and the like.
 
-Not in a key either: which processor or GPU it is (the kind is enough: weights are rounded alike everywhere, and the
-last bits of the float32 outputs are far below what is compared with them); the versions of Python and safetensors (they
-decide where a number lies in a file, not which).
+A key does not contain the model of the processor or GPU. Its device type is enough: weights are rounded alike everywhere,
+and the last bits of the float32 outputs are far smaller than the compared errors. It does not contain the versions of
+Python and safetensors either, which decide where a number is stored, not its value.
 """
 
 import ast

@@ -1,8 +1,8 @@
-"""What the modules of this package define, and what each definition refers to: read from syntax trees, never run.
+"""The definitions in this package's modules and the names that each refers to, from syntax trees; no code is run.
 
-A definition is a function, a class or an assignment at the top of a module. What else stands there (a call, `if`,
-`try`) runs whenever the module is imported and is its `loose` part. Names are told apart as Python does: a parameter
-with the name of an import is not that import. Comments, docstrings and layout are left out. Standard library only.
+A definition is a function, a class or an assignment at the top of a module. Everything else at the top (a call, `if`,
+`try`) runs when the module is imported and is its `loose` part. Names are resolved by Python's scoping rules: a parameter
+with the name of an import is not that import. Comments, docstrings and layout are ignored. Standard library only.
 """
 
 import ast

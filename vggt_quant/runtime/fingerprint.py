@@ -1,9 +1,9 @@
-"""What a computation depends on, as hashes: the code that a function can reach inside this package, and keys.
+"""Hashes of the code that a function can reach inside this package, for keys.
 
-`closure("evaluation.accuracy:measure_accuracy")` follows every name that the function uses to its definition, and the
-names that those use, and so on; with them comes whatever a module on the way runs when it is imported. Nothing is run
-for it, so it costs milliseconds and no torch. A function that imports modules by name (`formats.get`) brings all files
-of its folder along, or those that the caller has `chosen`. Standard library only.
+`closure("evaluation.accuracy:measure_accuracy")` follows every name that the function uses to its definition, then the
+names in that definition, and so on. It includes the code that each reached module runs on import. No code is run, so it
+takes milliseconds and needs no torch. A function that imports modules by name (`formats.get`) includes all files of its
+folder, or those that the caller has `chosen`. Standard library only.
 """
 
 import hashlib

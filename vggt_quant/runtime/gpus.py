@@ -1,4 +1,4 @@
-"""The GPUs that this process may use, as the driver's `nvidia-smi` tells them, and one of them for each job.
+"""The GPUs that this process may use, as `nvidia-smi` lists them, and the lease of one GPU per job.
 
 A job leases a free GPU and makes only that one visible before torch is imported. A lease is a lock on a file per GPU
 (`locks`), which the job inherits: a GPU in use stays taken even when the parent that leased it was killed.

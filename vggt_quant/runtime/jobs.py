@@ -1,8 +1,8 @@
-"""One job, one status file: a parent without torch runs the work in a fresh process and records how it ended.
+"""Run one job in a fresh process and write its status file. The parent imports no torch.
 
-The status is written whatever happens: the worker writes its own exception with the whole traceback; when a signal or
-a memory limit ends it without a message, the parent writes that. Exit codes: 0 done (also "unsupported", a result with
-its reason), 2 a mistake of the user's (one sentence), 1 any other failure, 128 + n killed by signal n.
+A status is always written. The worker writes its exception with the whole traceback. If a signal or a memory limit ends
+the worker without a message, the parent writes the status. Exit codes: 0 done (also "unsupported", a result with its
+reason), 2 a user error (one sentence), 1 any other failure, 128 + n killed by signal n.
 """
 
 import errno

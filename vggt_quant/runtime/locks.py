@@ -1,7 +1,7 @@
-"""Advisory locks on files: who holds one is alone at work, and so are the children that inherit it.
+"""Advisory locks on files: one process holds a lock at a time, together with the children that inherit it.
 
-The system drops a lock when its last holder ends, however that ends, so a killed process blocks nobody. Children
-inherit the open file: what a killed parent left running still holds the lock.
+The operating system releases a lock when its last holder ends, so a killed process never leaves one. Children inherit the
+open file: children of a killed parent still hold its lock.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Memory of this process: how much it holds, how much it may hold, and how freed memory is kept."""
+"""Memory of this process: its use, its limit, and how the allocators keep freed memory."""
 
 import contextlib
 import ctypes

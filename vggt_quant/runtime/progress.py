@@ -1,4 +1,4 @@
-"""Progress bars on long work; silent when stderr is no terminal (a log file wants no bars)."""
+"""Progress bars for long work, shown only if stderr is a terminal."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""Where and with what a figure was measured; written into every result. Torch is imported by `provenance` alone."""
+"""The device and software versions of a measurement, for every result. Only the function `provenance` imports torch."""
 
 import datetime
 import importlib.metadata

@@ -1,17 +1,17 @@
-"""Tensor files that notice their own damage: safetensors with a manifest and checksums in the header.
+"""Tensor files that detect damage: safetensors with a manifest and checksums in the header.
 
-The header has one metadata entry, `vggt_quant`, JSON: whatever the writer says about the file, and
+The header has one metadata entry, `vggt_quant`, in JSON: the writer's manifest, and
 
     crc32            tensor -> checksum of its dtype, shape and bytes
     manifest_crc32   checksum of all else in the entry
 
-safetensors notices a file that was cut short; flipped bits, also those of its header, it does not. One entry and not
-several, because safetensors writes entries in random order and equal content shall give equal files.
+safetensors detects a truncated file, but not flipped bits. There is one entry, because safetensors writes several in
+random order, and equal content must give equal files.
 
-A process compares all checksums of a file when it first reads it, and again after the file has changed: by its size,
-its times and its inode. Until then neither header nor checksums are gone through again, so what is timed after
-`read_tensors` or `check` is loading alone. A file that changed less than a second ago is not trusted that far, as a
-second change might leave it the same time.
+A process compares all checksums of a file when it first reads it, and again if the file's size, times or inode have
+changed. Otherwise header and checksums are not read again, so a load that is timed after `read_tensors` or `check`
+contains no checking. A file that changed less than a second ago is checked every time, because a second change might
+leave it the same time stamp.
 """
 
 import json

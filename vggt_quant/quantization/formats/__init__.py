@@ -1,8 +1,8 @@
 """Packed formats, one per file, found by file name: how integers are stored and multiplied.
 
 Every format file has a class `PackedLinear`, a `base.PackedBase`, which replaces an `nn.Linear`; `base` is the whole
-protocol. A format knows a Linear, never VGGT. Modules are swapped and tensors not subclassed, because a plain buffer
-keeps autocast, safetensors and `sum of bytes` truthful. Names and facts (`SPEC`) are read without importing torch.
+protocol. A format depends on Linears only, not on VGGT. It replaces modules and does not subclass tensors, because
+autocast, safetensors and byte counts work on plain buffers. Names and facts (`SPEC`) are read without importing torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the three formats of humming-kernels share: its layer, filled with our weights.
+"""Shared code of the three formats of humming-kernels: the library's layer with our weights.
 
-It compiles its kernels for a shape at the first call, by nvcc or NVRTC. Integers are stored there with an offset, eight
-bits as 0 to 255, packed from the lowest bits of 32-bit words upward.
+The library compiles its kernels for a shape at the first call, by nvcc or NVRTC. It stores integers with an offset,
+eight bits as 0 to 255, packed from the lowest bits of 32-bit words upward.
 """
 
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""The two ways integers are stored, shared by the formats that multiply them differently."""
+"""The two layouts of stored integers, 8 and 4 bits, shared by formats that multiply them differently."""
 
 from typing import Any, Self
 

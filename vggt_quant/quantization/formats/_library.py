@@ -1,9 +1,9 @@
-"""Formats that another library multiplies: they hand our weights over at load, and have a plain twin.
+"""Base of the formats that another library multiplies, with a fallback in plain PyTorch.
 
-Such a format stores our own integers or values (`_integers`, `fp8`) as plain tensors, so that a checkpoint can be made,
-checked and read without the library. Loaded on a device that the library runs on, a layer hands its tensors over once,
-and the library quantizes the activations and multiplies. Anywhere else the format says why it is not supported; a layer
-that is called there all the same multiplies by its dequantized weight.
+Such a format stores our integers or values (`_integers`, `fp8`) as plain tensors, so a checkpoint can be made, checked
+and read without the library. On a device that the library supports, a layer hands its tensors over once, and the
+library quantizes the activations and multiplies. On other devices the format says why it is not supported; a layer that
+is called there anyway multiplies by its dequantized weight.
 """
 
 import functools

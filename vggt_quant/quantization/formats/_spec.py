@@ -1,4 +1,4 @@
-"""What a format's file declares about it, as literals: `formats.spec` reads them without importing torch."""
+"""The declaration (`SPEC`) of a format's file: literals, so that `formats.spec` reads it without importing torch."""
 
 import ast
 from pathlib import Path

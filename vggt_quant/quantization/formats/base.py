@@ -1,17 +1,17 @@
-"""The whole protocol of a packed format: what a Linear over packed weights has to say, and every default of it.
+"""The whole protocol of a packed format: the members of a Linear over packed weights, and their defaults.
 
-A format file has a class `PackedLinear(PackedBase)`. It must say
+A format file has a class `PackedLinear(PackedBase)`. It must define
 
     format, spec                    the name of its file; what that file declares as `SPEC`
     layout(fields)                  the tensors that a checkpoint stores, with dtypes and shapes
     dequantized()                   float32 [N, K]: the weights that it stands for
     multiply(operand)               the product
-    kernel(device)                  the name of what multiplies on that device, for the records
+    kernel(device)                  the name of the kernel on that device, for the records
 
-and may say, where it differs from the default below,
+and may override
 
     from_weight(weight, bias)       the Linear's weight rounded to nearest, if methods may write it
-    settings                        further fields of its own
+    settings                        the names of further fields
     unsupported(device)             why a device cannot run it
     operand, arithmetic             what it multiplies, and in which type
     in_graphs                       whether a CUDA graph can hold the product
@@ -39,7 +39,7 @@ Stamp = tuple[tuple[Tensor | None, int], ...]
 class Derived:
     """What a layer made of its tensors, kept until they change.
 
-    It is made at first use, and anew when a tensor was replaced or edited in place (edits through `.data` are not
+    It is made at first use, and again when a tensor was replaced or edited in place (edits through `.data` are not
     noticed: PyTorch does not count them). A copy and a pickle of the layer start without it.
     """
 
@@ -58,7 +58,7 @@ class Derived:
         return self._made
 
     def forget(self) -> None:
-        """Drop it; the next use makes it anew."""
+        """Drop it; the next use makes it again."""
         self._made = self._stamp = None
 
     def tensors(self) -> list[Tensor]:

@@ -5,8 +5,8 @@
     bias           as the model stores it, or absent
 
 Cost: 1 + 4/K bytes per weight. e4m3 has 4 exponent and 3 fraction bits, largest value 448 (Micikevicius et al. 2022,
-arXiv:2209.05433). The product runs on matrix units, at twice the rate of bfloat16: Ada, Hopper and newer; elsewhere the
-format says so and does not run.
+arXiv:2209.05433). The product runs on matrix units at twice the rate of bfloat16, on Ada, Hopper and newer GPUs. Other
+devices are not supported.
 """
 
 from typing import Any, Self

@@ -8,7 +8,7 @@
 Activations are quantized per tensor at run time by torch's own kernel (fbgemm, oneDNN or QNNPACK), in float32. The
 integers are packed for the machine's kernel at load; torch's packed object lies in no parameter and no buffer, so it
 counts itself in `hidden_bytes`. There is no CUDA kernel: an object packed while its model was on CUDA fails with
-"apply_dynamic is not implemented for this packed parameter type", and moving it to the CPU afterwards does not heal it.
+"apply_dynamic is not implemented for this packed parameter type", also after it is moved to the CPU.
 """
 
 import warnings

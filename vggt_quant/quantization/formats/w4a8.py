@@ -1,9 +1,8 @@
 """w4a8: two weights per byte in groups, 8-bit activations and arithmetic. Tensors and cost: `_integers.Int4`.
 
-GPUs since Hopper multiply no 4-bit integers. So the weights are widened at each call, to float8 where the GPU
-multiplies it and to int8 elsewhere, under one scale per row, into memory that is free again after the product. That
-second rounding is far below the first (31 and 40 dB where groups of 128 leave 20), and the smallest files become as
-fast as 8 bits.
+GPUs since Hopper multiply no 4-bit integers. So each call widens the weights under one scale per row, to float8 where
+the GPU multiplies it and to int8 elsewhere, in temporary memory. This second rounding error is far smaller than the
+first (31 and 40 dB; groups of 128 leave 20). So the smallest checkpoints run as fast as 8-bit ones.
 """
 
 import torch

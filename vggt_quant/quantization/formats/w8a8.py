@@ -1,7 +1,7 @@
 """w8a8: one byte per weight, 8-bit activations with a scale per token, integer arithmetic. Tensors: `_integers.Int8`.
 
-Activations are quantized as they come ("dynamic"). With zero points in the weights the activations have some, too; both
-are taken back out of the integer product by the sums of the other's rows:
+Activations are quantized at run time ("dynamic"). If the weights have zero points, the activations have them, too. Both
+are subtracted from the integer product with the sums of the other operand's rows:
 
     sum (a - za)(w - zw) = sum a w - za sum w - zw sum (a - za)
 

@@ -1,9 +1,9 @@
 """Quantization methods, one per file, found by file name: algorithms that decide the values of packed weights.
 
 Every method file has the two members of `Method`: `Config`, its settings, and `quantize`. The settings are read without
-torch, so a method imports torch, and whatever does, inside its functions. Methods are needed only to make a checkpoint.
-None knows another one; what they share stands here. The driver (`quantization.quantize`) chooses the layers, shows
-progress and computes the signal-to-noise ratio of each packed weight.
+torch, so a method imports torch, and whatever imports torch, inside its functions. Methods are needed only to make a
+checkpoint. A method never imports another one; shared code is in this file. The driver (`quantization.quantize`)
+chooses the layers, shows progress and computes the signal-to-noise ratio of each packed weight.
 """
 
 from __future__ import annotations

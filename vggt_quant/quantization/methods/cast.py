@@ -1,4 +1,4 @@
-"""Cast: no integers at all. The variants `fp32` and `bf16`, the baselines that every other one is compared with."""
+"""Cast: change the dtype and quantize nothing. The variants `fp32` and `bf16`, the baselines of every comparison."""
 
 from __future__ import annotations
 

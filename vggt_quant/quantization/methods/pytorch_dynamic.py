@@ -1,7 +1,7 @@
 """PyTorch dynamic INT8: `torch.ao.quantization.quantize_dynamic` as its users call it, on a float32 model on the CPU.
 
-Weights get one int8 scale per matrix, activations one scale per tensor, found anew at each call. CPU only (see the
-format's docstring for the famous failure on CUDA).
+Weights get one int8 scale per matrix, activations one scale per tensor, computed at each call. CPU only (the format's
+docstring quotes the error on CUDA).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Round to nearest (RTN): each weight takes the nearest value that the format has under its row's or group's scale.
 
-The plainest post-training quantization, and the yardstick for all others (Krishnamoorthi 2018, arXiv:1806.08342). It
+The simplest post-training quantization, and the baseline for all others (Krishnamoorthi 2018, arXiv:1806.08342). It
 needs no calibration and works layer by layer, so memory never exceeds the model plus one layer.
 """
 
