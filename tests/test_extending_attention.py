@@ -1,7 +1,7 @@
 """An attention backend is one file: the one of docs/extending.md, dropped into a copy of the package."""
 
 import pytest
-from extending_guide import code
+from extending_guide import code, section
 from package_copy import ROOT, PackageCopy
 
 
@@ -10,6 +10,10 @@ def copied(tmp_path_factory):
     package = PackageCopy(tmp_path_factory.mktemp("copy"))
     package.add("vggt_quant/inference/attention/chunked.py", code("An attention backend"))
     return package
+
+
+def test_the_guide_is_short():
+    assert len([line for line in section("An attention backend").splitlines() if line.strip()]) <= 30
 
 
 def test_its_conformance_is_tested(copied):

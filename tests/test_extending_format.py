@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from extending_guide import code
+from extending_guide import code, section
 from package_copy import ROOT, PackageCopy
 
 VARIANT = """
@@ -20,6 +20,10 @@ def copied(tmp_path_factory):
     with open(package.folder / "config" / "variants.yaml", "a") as file:
         file.write(VARIANT)
     return package
+
+
+def test_the_guide_is_short():
+    assert len([line for line in section("A packed format").splitlines() if line.strip()]) <= 30
 
 
 def test_its_conformance_is_tested(copied):

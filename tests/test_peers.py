@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 class PackedLinear(Library, Int8):
     """A library that stands for those which rearrange weights: it makes a Linear of its own."""
 
-    format, library, distribution, product = "copying", "torch", "torch", "a Linear"
-    spec = FormatSpec(bits=8)
+    format, library, product = "copying", "torch", "a Linear"
+    spec = FormatSpec(bits=8, distribution="torch")
     rearranges = True
 
     def hand_over(self, device):
@@ -156,7 +156,7 @@ def paths(tmp_path_factory):
 def test_a_missing_library_is_said_and_leaves_the_plain_twin(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     _, packed = pack(name, PEERS[name][0], (64, 128))
-    assert packed.unsupported(CPU) == f"{name} needs {packed.distribution}, which is not installed"
+    assert packed.unsupported(CPU) == f"{name} needs {packed.spec.distribution}, which is not installed"
     assert packed.kernel(CPU) == "reference"
     x = torch.randn(3, 128)
     assert torch.equal(packed(x), nn.functional.linear(x, packed.dequantized(), packed.bias))

@@ -9,17 +9,17 @@ and the last bits of the float32 outputs are far smaller than the compared error
 Python and safetensors either, which decide where a number is stored, not its value.
 """
 
-import ast
 import hashlib
 import importlib.metadata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vggt_quant.runtime import fingerprint, gpus, machine, provenance
+from vggt_quant.runtime.declarations import BACKENDS, FORMATS, declared
 from vggt_quant.runtime.fingerprint import PACKAGE, digest, files_in
 from vggt_quant.variants import RunSettings, Variant
 
-METHODS, FORMATS, BACKENDS = "quantization.methods", "quantization.formats", "inference.attention"
+METHODS = "quantization.methods"
 
 NOT_IN_A_CHECKPOINT = {
     "quantization.make_checkpoint:_describe": "what is said of the tensors: figures, times, the machine",
@@ -131,13 +131,8 @@ def files_of(variant: Variant) -> dict[str, list[str]]:
 
 def backends_of(variant: Variant) -> list[str]:
     """The attention backends that may run: the one that its settings name, and those with a rank, one of which runs."""
-    files = {name: PACKAGE.joinpath(*BACKENDS.split("."), f"{name}.py") for name in files_in(BACKENDS)}
-    return [name for name, path in files.items() if name == variant.run.attention or _has_rank(path)]
-
-
-def _has_rank(backend: Path) -> bool:
-    tree = ast.parse(fingerprint.read(backend))
-    return any(isinstance(node, ast.keyword) and node.arg == "rank" for node in ast.walk(tree))
+    ranked = {name for name, rank in declared(BACKENDS, "rank").items() if rank is not None}
+    return [name for name in files_in(BACKENDS) if name == variant.run.attention or name in ranked]
 
 
 def formats_of(variant: Variant) -> list[str]:

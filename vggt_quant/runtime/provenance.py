@@ -9,8 +9,10 @@ from pathlib import Path
 
 from vggt_quant.results.schema import Provenance
 from vggt_quant.runtime import gpus, machine
+from vggt_quant.runtime.declarations import BACKENDS, FORMATS, declared
 
-KERNEL_LIBRARIES = ("triton", "flash-attn-4", "torchao", "bitsandbytes", "humming-kernels", "sageattention")
+OURS = "triton"
+"""The library that our own kernels are written in."""
 
 
 def provenance(device: str) -> Provenance:
@@ -59,6 +61,10 @@ def torch_version() -> str:
 
 
 def kernel_libraries() -> dict[str, str]:
-    """Versions of the installed libraries that bring kernels along, without importing them."""
-    installed = {name for name in KERNEL_LIBRARIES if any(importlib.metadata.distributions(name=name))}
+    """Versions of the installed libraries that bring kernels along, without importing them.
+
+    Those are the `distribution`s that formats and attention backends declare, and `OURS`.
+    """
+    every = {OURS, *declared(FORMATS, "distribution").values(), *declared(BACKENDS, "distribution").values()}
+    installed = {str(name) for name in every if name and any(importlib.metadata.distributions(name=str(name)))}
     return {name: importlib.metadata.version(name) for name in sorted(installed)}

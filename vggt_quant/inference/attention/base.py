@@ -25,7 +25,7 @@ Attend = Callable[[Tensor, int, int], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backend:
-    """An attention for bfloat16 tokens; a file's `BACKEND`."""
+    """An attention for bfloat16 tokens; a file's `BACKEND`. `rank` and `distribution` are read without running it."""
 
     title: str
     """Its name in the records of a result."""
@@ -38,6 +38,8 @@ class Backend:
     """The arithmetic of probabilities times values."""
     rank: int | None = None
     """Place among those that run where the settings name none, fastest first; None: only where they name it."""
+    distribution: str | None = None
+    """The installed library that it calls, whose version results record; None: PyTorch or our own kernels."""
     least_db: float = 40
     """Signal-to-noise ratio that it keeps on normal data; the conformance tests hold it to that."""
 

@@ -46,4 +46,4 @@ def _function() -> Callable[..., Any]:
     return found
 
 
-BACKEND = Backend(title="flash-attn-4", attend=attend, unsupported=unsupported, rank=1)
+BACKEND = Backend(title="flash-attn-4", attend=attend, unsupported=unsupported, distribution="flash-attn-4", rank=1)

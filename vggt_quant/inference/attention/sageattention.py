@@ -25,5 +25,11 @@ def unsupported(device: torch.device, head_width: int) -> str | None:
 
 
 BACKEND = Backend(
-    title="sageattention", attend=attend, unsupported=unsupported, scores="int8", values="float16", least_db=25
+    title="sageattention",
+    attend=attend,
+    unsupported=unsupported,
+    scores="int8",
+    values="float16",
+    distribution="sageattention",
+    least_db=25,
 )

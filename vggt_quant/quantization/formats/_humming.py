@@ -15,7 +15,7 @@ from vggt_quant.quantization.formats._library import Library
 class Humming(Library):
     """A Linear over a `HummingLayer`; `words` is the format's."""
 
-    library, distribution = "humming", "humming-kernels"
+    library = "humming"
     multiple_of = 64
     rearranges = True
     weights: ClassVar[str]

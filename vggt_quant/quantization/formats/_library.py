@@ -23,9 +23,7 @@ class Library(PackedBase):
     """A Linear that a library multiplies; `hand_over` and `call` are the format's."""
 
     library: ClassVar[str]
-    """What is imported."""
-    distribution: ClassVar[str]
-    """What is installed."""
+    """What is imported; what is installed is the spec's `distribution`."""
     product: ClassVar[str]
     """What the library does, for the records."""
     least_capability: ClassVar[tuple[int, int]] = (7, 5)
@@ -46,7 +44,7 @@ class Library(PackedBase):
     def unsupported(cls, device: torch.device) -> str | None:
         """Why `device` cannot run it, or None."""
         if importlib.util.find_spec(cls.library) is None:
-            return f"{cls.format} needs {cls.distribution}, which is not installed"
+            return f"{cls.format} needs {cls.spec.distribution}, which is not installed"
         if device.type == "cuda" and torch.cuda.get_device_capability(device) < cls.least_capability:
             least = ".".join(map(str, cls.least_capability))
             return f"{cls.format} needs compute capability {least}, which {torch.cuda.get_device_name(device)} lacks"
@@ -71,7 +69,8 @@ class Library(PackedBase):
         """The kernel that runs on `device`."""
         if not cls._runs_on(device):
             return "reference"
-        return f"{cls.distribution} {importlib.metadata.version(cls.distribution)}: {cls.product}"
+        installed = str(cls.spec.distribution)
+        return f"{installed} {importlib.metadata.version(installed)}: {cls.product}"
 
     @classmethod
     def from_tensors(cls, fields: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

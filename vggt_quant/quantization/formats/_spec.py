@@ -26,8 +26,14 @@ class FormatSpec(Definition, frozen=True, kw_only=True):
     """The kinds of device that have a kernel for it."""
     method: str | None = None
     """The only method that writes it; None: any that its values fit."""
+    distribution: str | None = None
+    """The installed library that multiplies it, whose version results record; None: PyTorch or our own kernels."""
     examples: tuple[dict[str, Any], ...] = ({},)
     """Settings, besides `format`, that the conformance tests try."""
+    least_db: float = 18
+    """Signal-to-noise ratio that it keeps of a product of normal data; the conformance tests hold it to that."""
+    kernel_error: Annotated[float, Meta(ge=0)] = 0
+    """Share of a product that roundings inside its kernel may change; the conformance tests allow no more."""
 
     def check(self, name: str, group_size: int | None, zero_points: bool) -> None:
         """Refuse settings that the format `name` does not have.

@@ -5,12 +5,12 @@ A format file has a class `PackedLinear(PackedBase)`. It must define
     format, spec                    the name of its file; what that file declares as `SPEC`
     layout(fields)                  the tensors that a checkpoint stores, with dtypes and shapes
     dequantized()                   float32 [N, K]: the weights that it stands for
-    multiply(operand)               the product
-    kernel(device)                  the name of the kernel on that device, for the records
 
 and may override
 
     from_weight(weight, bias)       the Linear's weight rounded to nearest, if methods may write it
+    multiply(operand)               the product: by the dequantized weights
+    kernel(device)                  the name of the kernel on that device, for the records
     settings                        the names of further fields
     unsupported(device)             why a device cannot run it
     operand, arithmetic             what it multiplies, and in which type
@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from vggt_quant.kernels import products
+from vggt_quant.kernels import products, torch_reference
 from vggt_quant.kernels.operands import Kind
 from vggt_quant.quantization.formats._spec import FormatSpec
 
@@ -129,12 +129,12 @@ class PackedBase(nn.Module):
 
     def multiply(self, operand: Any) -> Tensor:
         """[M, K] of the kind `operand` to [M, N], with the bias."""
-        raise NotImplementedError
+        return torch_reference.linear(operand, self.dequantized().to(operand.dtype), self.bias)
 
     @classmethod
     def kernel(cls, device: torch.device) -> str:
         """The name of what multiplies on `device`."""
-        raise NotImplementedError
+        return "torch: dequantize, then matmul"
 
     @classmethod
     def unsupported(cls, device: torch.device) -> str | None:

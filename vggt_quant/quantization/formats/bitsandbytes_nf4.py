@@ -27,7 +27,8 @@ VALUES = (
 )  # fmt: skip
 
 
-SPEC = FormatSpec(bits=4, integers=False)
+# kernel_error: bitsandbytes 0.50 takes wrong scales on CPUs where a row is narrower than a block.
+SPEC = FormatSpec(bits=4, integers=False, distribution="bitsandbytes", least_db=19, kernel_error=0.05)
 
 
 class PackedLinear(Library):
@@ -35,7 +36,7 @@ class PackedLinear(Library):
 
     format = "bitsandbytes_nf4"
     spec = SPEC
-    library, distribution = "bitsandbytes", "bitsandbytes"
+    library = "bitsandbytes"
     product = "matmul_4bit nf4"
 
     @classmethod

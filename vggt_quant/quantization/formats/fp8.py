@@ -22,7 +22,7 @@ from vggt_quant.quantization.formats.base import Layout, PackedBase
 LARGEST = 448.0
 SMALLEST_SCALE = 1e-30
 """Of a row of zeros."""
-SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",))
+SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",), least_db=28)
 
 
 class PackedLinear(PackedBase):

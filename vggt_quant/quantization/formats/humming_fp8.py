@@ -10,7 +10,7 @@ from vggt_quant.quantization.formats._humming import Humming
 from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.formats.fp8 import PackedLinear as Float8
 
-SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",))
+SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",), distribution="humming-kernels", least_db=28)
 
 
 class PackedLinear(Humming, Float8):

@@ -7,7 +7,14 @@ from vggt_quant.quantization.formats._humming import Humming
 from vggt_quant.quantization.formats._integers import Int4
 from vggt_quant.quantization.formats._spec import FormatSpec
 
-SPEC = FormatSpec(bits=4, grouped=True, devices=("cuda",), examples=({"group_size": 64},))
+SPEC = FormatSpec(
+    bits=4,
+    grouped=True,
+    devices=("cuda",),
+    examples=({"group_size": 64},),
+    distribution="humming-kernels",
+    least_db=18.4,
+)
 
 
 class PackedLinear(Humming, Int4):

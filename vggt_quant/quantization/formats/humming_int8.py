@@ -7,7 +7,7 @@ from vggt_quant.quantization.formats._humming import Humming
 from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._spec import FormatSpec
 
-SPEC = FormatSpec(bits=8, devices=("cuda",))
+SPEC = FormatSpec(bits=8, devices=("cuda",), distribution="humming-kernels", least_db=37)
 
 
 class PackedLinear(Humming, Int8):

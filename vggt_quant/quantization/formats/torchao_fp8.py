@@ -14,7 +14,7 @@ from vggt_quant.quantization.formats._library import Library
 from vggt_quant.quantization.formats._spec import FormatSpec
 from vggt_quant.quantization.formats.fp8 import PackedLinear as Float8
 
-SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",))
+SPEC = FormatSpec(bits=8, integers=False, devices=("cuda",), distribution="torchao", least_db=28)
 
 
 class PackedLinear(Library, Float8):
@@ -22,7 +22,7 @@ class PackedLinear(Library, Float8):
 
     format = "torchao_fp8"
     spec = SPEC
-    library, distribution = "torchao", "torchao"
+    library = "torchao"
     product = "Float8Tensor, dynamic by token"
     least_capability = (8, 9)
     multiple_of = 16

@@ -26,6 +26,8 @@ SPEC = FormatSpec(
     zero_points=True,
     devices=("cuda",),
     examples=({"group_size": 128, "zero_points": True}, {"group_size": 32}),
+    distribution="torchao",
+    least_db=18.4,
 )
 
 
@@ -34,7 +36,7 @@ class PackedLinear(Library, Int4):
 
     format = "torchao_int4"
     spec = SPEC
-    library, distribution = "torchao", "torchao"
+    library = "torchao"
     product = "Int4TilePackedTo4dTensor"
     least_capability = (8, 0)
     rearranges = True

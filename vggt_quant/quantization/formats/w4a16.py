@@ -15,6 +15,7 @@ SPEC = FormatSpec(
     grouped=True,
     zero_points=True,
     examples=({"group_size": 128}, {"group_size": 64}, {"group_size": 48, "zero_points": True}),
+    least_db=18.4,
 )
 
 

@@ -10,7 +10,7 @@ from vggt_quant.kernels import torch_reference
 from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._spec import FormatSpec
 
-SPEC = FormatSpec(bits=8, zero_points=True, examples=({}, {"zero_points": True}))
+SPEC = FormatSpec(bits=8, zero_points=True, examples=({}, {"zero_points": True}), least_db=40)
 
 
 class PackedLinear(Int8):

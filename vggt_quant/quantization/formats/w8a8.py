@@ -16,7 +16,7 @@ from vggt_quant.kernels.operands import Kind, Rows
 from vggt_quant.quantization.formats._integers import Int8
 from vggt_quant.quantization.formats._spec import FormatSpec
 
-SPEC = FormatSpec(bits=8, zero_points=True, examples=({}, {"zero_points": True}))
+SPEC = FormatSpec(bits=8, zero_points=True, examples=({}, {"zero_points": True}), least_db=37)
 
 
 class PackedLinear(Int8):
