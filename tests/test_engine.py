@@ -125,10 +125,8 @@ def test_a_way_to_run_that_the_device_lacks_is_refused_with_its_reason(paths, ru
             "RunSettings.autocast should be bfloat16 or null, but is 'float16'",
         ),
         ({"engine": "plain", "tf32": 1}, "RunSettings.tf32 should be true or false, but is 1"),
-        (
-            {"attention": "int8"},
-            "RunSettings.attention should be one of bfloat16, .*torch_sdpa, but is 'int8'",
-        ),
+        ({"attention": "int8"}, "There is no attention 'int8'; there are bfloat16, .*torch_sdpa"),
+        ({"attention": "flaot8"}, r"There is no attention 'flaot8' \(did you mean 'float8'\?\); there are "),
         ({"attention_tokens": -1}, "RunSettings.attention_tokens should be a whole number from 0, but is -1"),
         ({"autocast": "bfloat16"}, "autocast goes with engine: plain only, not with fast"),
         ({"tf32": True}, "tf32 goes with engine: plain only"),

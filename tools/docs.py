@@ -1,6 +1,8 @@
-"""`make docs`: writes what documents say of settings, methods and formats, from the definitions in the code.
+"""`make docs`: writes what documents say of settings, methods, formats and backends, from the definitions in the code.
 
 In a Markdown file a block stands between `<!-- NAME, by make docs -->` and `<!-- end -->`; schemas are whole files.
+`--check` names the files that say something wrong. A method, format or backend without a row is none of that: a new
+file is complete without this document, and the next `make docs` brings its row.
 """
 
 import json
@@ -8,13 +10,15 @@ import re
 import sys
 from pathlib import Path
 
+from vggt_quant.inference import attention
 from vggt_quant.quantization import formats, methods
 from vggt_quant.results.documentation import field_docs, file_schema, json_schema, table
 from vggt_quant.results.report_schema import ComparisonReport
 from vggt_quant.variants import Comparison, Name, VariantSettings
 
 ROOT = Path(__file__).parents[1]
-PACKED = ROOT / "vggt_quant" / "quantization"
+PACKAGE = Path(formats.__file__).parents[2]
+PACKED = PACKAGE / "quantization"
 
 
 def methods_table() -> str:
@@ -50,12 +54,20 @@ def _first_line(file: Path) -> str:
     return re.sub(rf"^{file.stem}: ", "", sentence)
 
 
+def attention_table() -> str:
+    """Every attention backend."""
+    rows = ["| `run.attention` | what it is |", "|---|---|"]
+    files = {name: PACKAGE / "inference" / "attention" / f"{name}.py" for name in attention.names()}
+    return "\n".join([*rows, *(f"| `{name}` | {_first_line(file)} |" for name, file in files.items())])
+
+
 BLOCKS = {
     "config/README.md": {
         "keys of config.yaml": lambda: table(Comparison),
         "keys of a variant": lambda: table(VariantSettings),
         "methods": methods_table,
         "formats": formats_table,
+        "attention": attention_table,
     },
 }
 SCHEMAS = {
@@ -65,8 +77,16 @@ SCHEMAS = {
 }
 
 
-def written(file: str) -> str:
+OPEN = ("methods", "formats", "attention")
+"""Blocks with a row for each file of a folder."""
+
+
+def written(file: str, *, new_rows: bool = True) -> str:
     """What a file should hold.
+
+    Args:
+        file: Below the repository's root.
+        new_rows: Whether `OPEN` blocks get rows that are not in the file yet.
 
     Raises:
         ValueError: A Markdown file without the marks of a block.
@@ -79,13 +99,25 @@ def written(file: str) -> str:
         head, mark, rest = text.partition(start)
         if not mark or end not in rest:
             raise ValueError(f"{file} has no block between {start.strip()} and {end.strip()}.")
-        text = head + mark + make() + end + rest.partition(end)[2]
+        old, _, below = rest.partition(end)
+        text = head + mark + (make() if new_rows or name not in OPEN else _known_rows(make(), old)) + end + below
     return text
 
 
+def _known_rows(table: str, old: str) -> str:
+    """A table without the rows whose first cell is in no row of the old one."""
+    known = {_first_cell(row) for row in old.splitlines()}
+    return "\n".join(row for row in table.splitlines() if _first_cell(row) in known)
+
+
+def _first_cell(row: str) -> str:
+    return row.split("|")[1].strip() if row.count("|") > 1 else row
+
+
 def main() -> int:
-    """Write the files, or with `--check` name those that differ; 1 if there are any."""
-    stale = [file for file in (*BLOCKS, *SCHEMAS) if not _is_written(file)]
+    """Write the files, or with `--check` name those that say something wrong; 1 if there are any."""
+    new_rows = "--check" not in sys.argv
+    stale = [file for file in (*BLOCKS, *SCHEMAS) if not _is_written(file, new_rows)]
     for file in stale:
         if "--check" in sys.argv:
             print(f"{file} is not what `make docs` writes; run it.")
@@ -94,9 +126,9 @@ def main() -> int:
     return 1 if stale and "--check" in sys.argv else 0
 
 
-def _is_written(file: str) -> bool:
+def _is_written(file: str, new_rows: bool) -> bool:
     path = ROOT / file
-    return path.is_file() and path.read_text(encoding="utf-8") == written(file)
+    return path.is_file() and path.read_text(encoding="utf-8") == written(file, new_rows=new_rows)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Count = Annotated[int, Meta(ge=1)]
 
 BACKENDS = (file.stem for file in (Path(__file__).parent / "inference" / "attention").glob("[!_]*.py"))
 ATTENTIONS = ("bfloat16", *sorted(name for name in BACKENDS if name != "base"))
-Attention = Literal[ATTENTIONS]  # type: ignore[valid-type]  # its names are those of files
+"""What `run.attention` may be; not in its type, so that a new file changes no schema and no table of types."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads YAML; the one in C, which most builds have, takes a sixth of the time."""
@@ -36,7 +36,7 @@ class RunSettings(Definition, frozen=True, kw_only=True):
     """PyTorch's autocast around the transformer, its heads left out, as VGGT is published; `plain` on CUDA only."""
     tf32: bool = False
     """float32 products and convolutions in TF32; `plain` and `dtype: float32` on CUDA only."""
-    attention: Attention = "bfloat16"
+    attention: str = "bfloat16"
     """Attention backend of the fast engine: bfloat16 takes the fastest that there is, float8 our own kernel; any other
     is named by its file. Ignored for float32."""
     attention_tokens: Annotated[int, Meta(ge=0)] = 3_500
@@ -49,6 +49,11 @@ class RunSettings(Definition, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
         super().__post_init__()
+        if self.attention not in ATTENTIONS:
+            names = ", ".join(ATTENTIONS)
+            raise ValueError(
+                f"There is no attention {self.attention!r}{near(self.attention, ATTENTIONS)}; there are {names}."
+            )
         if self.engine != "plain" and (self.autocast or self.tf32 or self.compile):
             key = "autocast" if self.autocast else "tf32" if self.tf32 else "compile"
             raise ValueError(f"{key} goes with engine: plain only, not with {self.engine}.")
