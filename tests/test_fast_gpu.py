@@ -136,12 +136,12 @@ def test_a_graph_gives_for_new_photos_what_the_pass_gives(small_engine):
     first, second = photos(2, seed=1), photos(2, seed=2)
     assert not same(eager(small_engine, first), eager(small_engine, second))
     run(small_engine.run, first)
-    graph_before = small_engine.forward.graph
+    graph_before = small_engine.forward.captured
     for images in (second, first, second):
         got = run(small_engine.run, images)
         assert same(eager(small_engine, images), got)
         assert torch.equal(got["images"], images[None])
-    assert small_engine.forward.graph is graph_before
+    assert small_engine.forward.captured is graph_before
 
 
 def test_outputs_are_not_overwritten_by_a_later_call(small_engine):
@@ -169,13 +169,13 @@ def test_shapes_may_change_from_call_to_call_and_back(small_engine):
 def test_many_photos_run_without_a_graph(small_engine, monkeypatch):
     images = photos(2)
     expected = run(small_engine.run, images)
-    assert small_engine.forward.graph is not None
+    assert small_engine.forward.captured is not None
     monkeypatch.setattr(graph, "MOST_TOKENS", 2 * 64 - 1)
     assert same(expected, run(small_engine.run, images))
-    assert small_engine.forward.graph is None
+    assert small_engine.forward.captured is None
     monkeypatch.setattr(graph, "MOST_TOKENS", 2 * 64)
     assert same(expected, run(small_engine.run, images))
-    assert small_engine.forward.graph is not None
+    assert small_engine.forward.captured is not None
 
 
 def test_photos_that_cannot_be_run_leave_the_engine_whole(small_engine):
