@@ -105,7 +105,8 @@ def test_a_config_of_an_older_version_is_understood(out):
 
 
 def test_results_of_an_older_version_are_named_and_damage_and_other_variants_are_none(out):
-    sentence = f"{out} holds results of an older version: they are measured anew, and the cache's checkpoints are kept."
+    cure = "they are measured again, and the cache's checkpoints are kept."
+    sentence = f"{out} holds results of an older version: {cure}"
     assert _older_results.remark(out, ["fp32"]) == sentence  # {} lacks every field
     assert _older_results.remark(out, ["bf16"]) is None
     (out / "quantize" / "fp32.json").write_text('{"cut')

@@ -96,7 +96,7 @@ def test_hooks_on_a_module_inside_are_called(model, prepared):
     seen = []
     handle = model.aggregator.frame_blocks[0].register_forward_hook(lambda *_: seen.append(1))
     model(IMAGES)
-    assert seen and model.ran == "plain: a module inside has hooks or a forward of its own"
+    assert seen and model.ran == "plain: a module inside has hooks or an overridden forward"
     handle.remove()
     assert same(model(IMAGES), plainly(model)) and model.ran == "fast, a copy"
     model.register_forward_hook(lambda *_: seen.append(2))
@@ -124,7 +124,7 @@ def test_a_forward_that_was_put_in_place_of_a_modules_own_is_called(model, prepa
     forward = block.forward
     block.forward = lambda *args: seen.append(1) or forward(*args)
     model(IMAGES)
-    assert seen and model.ran == "plain: a module inside has hooks or a forward of its own"
+    assert seen and model.ran == "plain: a module inside has hooks or an overridden forward"
 
 
 def test_gradients_reach_images_and_weights(model, prepared):

@@ -87,7 +87,7 @@ def subclassed(linear):
         (parametrizations.weight_norm, "ParametrizedLinear is not a plain Linear"),
         (pruned, "its weight is computed"),
         (hooked, "it has hooks"),
-        (patched, "a forward of its own"),
+        (patched, "an overridden forward"),
         (subclassed, "LoRALinear is not a plain Linear"),
         (lambda linear: nn.Linear(32, 32, dtype=torch.complex64), "its weight is torch.complex64"),
     ],

@@ -158,7 +158,7 @@ def test_batches_query_points_hooks_and_gradients_are_answered():
     seen = []
     handle = model.aggregator.frame_blocks[0].register_forward_hook(lambda *_: seen.append(1))
     model(images)
-    assert seen and model.ran == "plain: a module inside has hooks or a forward of its own"
+    assert seen and model.ran == "plain: a module inside has hooks or an overridden forward"
     handle.remove()
     model.requires_grad_()
     model(images)["depth"].mean().backward()

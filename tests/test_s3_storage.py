@@ -85,7 +85,7 @@ def test_checkpoints_and_fp32_outputs_lie_in_the_cache_and_never_on_s3(runs):
 def test_a_step_that_needs_a_lost_cache_says_which_file_is_gone(runs):
     assert runs.without.returncode == 1
     assert f"The cached file {runs.volume}/" in runs.why
-    assert "is gone; delete " in runs.why
+    assert "is missing; delete " in runs.why
 
 
 def test_with_the_volume_of_the_cache_that_step_runs_anywhere(runs):

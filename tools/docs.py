@@ -1,8 +1,8 @@
-"""`make docs`: writes what documents say of settings, methods, formats and backends, from the definitions in the code.
+"""`make docs`: write the tables of settings, methods, formats and backends, and the JSON schemas, from the code.
 
-In a Markdown file a block stands between `<!-- NAME, by make docs -->` and `<!-- end -->`; schemas are whole files.
-`--check` names the files that say something wrong. A method, format or backend without a row is none of that: a new
-file is complete without this document, and the next `make docs` brings its row.
+In a Markdown file a table is between `<!-- NAME, by make docs -->` and `<!-- end -->`. Schemas are whole files.
+`--check` names the files with wrong content. A method, format or backend without a row is not an error: a new file is
+complete without this document, and the next `make docs` adds its row.
 """
 
 import json

@@ -28,7 +28,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RunSettings(Definition, frozen=True, kw_only=True):
-    """How the model of a checkpoint is run. It decides times and last bits, and no byte of the checkpoint."""
+    """How the model of a checkpoint is run. It affects times and last bits, but not the checkpoint."""
 
     engine: Literal["fast", "plain"] = "fast"
     """`fast`: the fast kernels where the machine has them; `plain`: the model's own modules, layer by layer."""
@@ -62,12 +62,12 @@ class RunSettings(Definition, frozen=True, kw_only=True):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The kinds of device that have this way to run."""
-        return ("cuda",) if self.way else ("cpu", "cuda")
+        """The device types that support these settings."""
+        return ("cuda",) if self.cuda_only else ("cpu", "cuda")
 
     @property
-    def way(self) -> str | None:
-        """What there is on CUDA only, in words."""
+    def cuda_only(self) -> str | None:
+        """The setting that only CUDA supports, in words; None if there is none."""
         if self.tf32:
             return "TF32"
         if self.autocast:
@@ -111,7 +111,7 @@ class VariantSettings(Definition, frozen=True, kw_only=True):
     memory_limit_mb: Count | None = None
     """A job of this variant that needs more memory (10^6 bytes) is ended."""
     default: bool | Literal["cpu", "cuda"] = True
-    """Compared where nobody says which variants to compare: always, never, or in runs on that device."""
+    """Whether a run that names no variants compares it: always, never, or in runs on that device."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a variant."""
@@ -133,7 +133,7 @@ class Variant(VariantSettings, frozen=True, kw_only=True):
     name: Text
 
     def is_default(self, device: str) -> bool:
-        """Whether a run on that kind of device compares it without being told to."""
+        """Whether a run on that device type compares it by default."""
         return self.default is True or self.default == device
 
     def spec(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Comparison(Definition, frozen=True, kw_only=True):
     variants: Annotated[list[Text], Meta(min_length=1)] | None = None
     """The variants to compare; null takes those of the variants file whose `default` is true or the run's device."""
     variants_file: Text | None = None
-    """Your own experiments; null takes the `variants.yaml` beside `config.yaml`."""
+    """Your own experiments; null takes the `variants.yaml` in the folder of `config.yaml`."""
     cache_dir: Text = "cache"
     """Checkpoints and float32 outputs, kept between runs; may be a network volume."""
     results_dir: Text = "results"
@@ -189,7 +189,7 @@ class Comparison(Definition, frozen=True, kw_only=True):
 
 
 def packaged(folder: str) -> Path:
-    """The `config` or `workflow` folder of this package: inside it when installed, beside it in a checkout."""
+    """The `config` or `workflow` folder: inside the package when installed, next to it in a checkout."""
     inside = Path(__file__).parent / f"_{folder}"
     return inside if inside.is_dir() else Path(__file__).parent.parent / folder
 
@@ -280,7 +280,7 @@ def read_yaml(path: Path, what: str = "") -> Any:
 
 
 def _refuse_twice(node: yaml.Node | None, seen: set[yaml.Node]) -> None:
-    """Refuse a key that a mapping has twice: the first one would be lost without a word."""
+    """Refuse a key that a mapping has twice: the first value would be lost silently."""
     if node is None or node in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(node)

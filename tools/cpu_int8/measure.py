@@ -2,11 +2,12 @@
 
     python tools/cpu_int8/measure.py [--threads N] [--samples N] [--patience SECONDS] [--out FILE]
 
-All ways are timed in turn, again and again, so that what else the machine does falls on all alike. A sample is so many
-calls that it takes a tenth of a second; before it, the tool waits until the machine is quiet, but all in all no longer
-than its patience. Of each way: the fastest sample; the median of the quiet samples (others used less than 5 percent of
-one core meanwhile), with their number; and the median of the processor's time for this process. With one thread that is
-what a quiet machine would take, but for caches that others fill; with more threads it holds waiting, too.
+All variants are timed in turn, again and again, so that other load on the machine affects all equally. A sample is a
+number of calls that takes a tenth of a second. Before each sample the tool waits until the machine is quiet, in total
+no longer than `--patience`. It reports for each variant the fastest sample; the median and the number of quiet samples
+(other programs used less than 5 percent of one core); and the median processor time of this process. With one thread
+the processor time is the time on a quiet machine, except for caches that others fill. With more threads it includes
+waiting.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _summary(samples: list[Sample]) -> dict:
 
 
 def quantized(module: nn.Module, way: str) -> nn.Module:
-    """A copy of the module as that way runs it."""
+    """A copy of the module, quantized as that entry of WAYS says."""
     variant, dtype = WAYS[way]
     wrapped = nn.Sequential(copy.deepcopy(module))
     quantize.run(wrapped, load_variants()[variant], dtype=dtype)
@@ -116,7 +117,7 @@ def quantized(module: nn.Module, way: str) -> nn.Module:
 
 
 def linears_of_block() -> Calls:
-    """The four Linears of a block one after the other, each on an input of its own."""
+    """The four Linears of a block one after the other, each on a separate input."""
     layers = [nn.Linear(k, n) for k, n in ((1024, 3072), (1024, 1024), (1024, 4096), (4096, 1024))]
     inputs = [torch.randn(TOKENS, layer.in_features) for layer in layers]
     return _linear_calls(layers, inputs, inputs_are_fp32=True)
@@ -174,7 +175,7 @@ def _parts(layers: list[nn.Module], inputs: list[Tensor]) -> Calls:
 
 
 def models(model: nn.Module, make_input: Callable[[torch.dtype], tuple]) -> Calls:
-    """The model in every way."""
+    """The model in every entry of WAYS."""
     calls = {}
     for way, (_, dtype) in WAYS.items():
         made, given = quantized(model, way), make_input(dtype)

@@ -2,7 +2,7 @@
 
     python tools/tiny/evaluate.py [MODEL] [--out FILE]     # MODEL: as vggt_quant.load takes it (default: tiny)
 
-Beside them stand controls that any model could reach: the poses of another room, and one depth everywhere.
+The output also has controls, which any model could reach: the poses of another room, and one depth everywhere.
 """
 
 from __future__ import annotations

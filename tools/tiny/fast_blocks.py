@@ -1,8 +1,8 @@
 """The model's transformer blocks in two compiled pieces around attention, for training.
 
-Both pieces see [frames, tokens of a frame, width] whatever the number of views, and get their weights as arguments; so
-each is compiled once for all blocks and all numbers of views, and nothing is compiled again. What they compute is what
-`layers.Block` computes (`tests/test_tiny_training.py` compares).
+Both pieces take [frames, tokens of a frame, width] for any number of views, and their weights as arguments. So each is
+compiled once for all blocks and all numbers of views. They compute the same as `layers.Block`
+(`tests/test_tiny_training.py` compares).
 
 Shapes: F frames, P tokens of a frame, D width, H heads, E head width.
 """

@@ -16,7 +16,7 @@ from vggt_quant.data.synthetic.rooms import Draw
 from vggt_quant.model import VGGT
 
 DENSE_SHARE = 3
-"""One in so many views gets the dense losses, which cost most of the time and teach the backbone least."""
+"""One in this many views gets the dense losses, which take most of the time and teach the backbone least."""
 
 
 def resize(x_FChw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,7 +96,7 @@ class Pass:
         return torch.stack(losses).detach()
 
     def _photograph(self) -> dict[str, Tensor]:
-        """Render with every view as a room of its own, so that one compiled shape serves all numbers of views."""
+        """Render every view as a separate room, so that one compiled shape serves all numbers of views."""
         num_views = self.cameras.extrinsics.shape[1]
         each = Rooms(**{name: getattr(self.rooms, name).repeat_interleave(num_views, 0) for name in Rooms.__slots__})
         extrinsics, intrinsics = (t.flatten(0, 1)[:, None] for t in (self.cameras.extrinsics, self.cameras.intrinsics))

@@ -3,8 +3,8 @@
     python tools/tiny/held_out.py make      # writes held_out.safetensors (once; the hash below then changes)
     python tools/tiny/held_out.py describe  # how hard they are: overlap, baseline, rotation, spread of depth
 
-The file holds the rooms and cameras themselves, not a seed, so that no change of the generator, of torch's random
-numbers or of a processor's last bits can make them easier. Training draws its rooms from seeds that are not this one.
+The file holds the rooms and cameras, not a seed, so that changes of the generator, of torch's random numbers or of a
+processor's last bits cannot make them easier. Training draws its rooms from other seeds.
 """
 
 from __future__ import annotations

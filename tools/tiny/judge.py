@@ -1,4 +1,4 @@
-"""The judgement during training, all scenes at once; `evaluate.py` makes the figures to quote."""
+"""Metrics during training, for all scenes at once; `evaluate.py` computes the figures that are quoted."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Does quantization show on the small model? Round to nearest from 8 to 2 bits, judged by the truth.
+"""Does quantization affect the small model? Round to nearest from 8 to 2 bits, compared with the ground truth.
 
     python tools/tiny/sensitivity.py [MODEL ...] [--layers PATTERN] [--rooms N] [--out FILE]
 
 MODEL: tiny and tiny-outliers by default. PATTERN: round only layers of such names, "camera_head*" or "!camera_head*".
 
-Weights only, every layer that the package's policy quantizes, rounded and put back as float32: simulated, because the
-package packs 8 and 4 bits only; for those two the packed variants give the same numbers up to bfloat16's rounding.
+Only weights are rounded, in every layer that the package's policy quantizes, and stored as float32. This is simulated,
+because the package packs 8 and 4 bits only. For those two the packed variants give the same numbers up to bfloat16's
+rounding.
 """
 
 from __future__ import annotations

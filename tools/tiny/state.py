@@ -1,4 +1,4 @@
-"""The state of a training: bfloat16 weights in two shards of less than 16 MiB as the hub stores them, and progress."""
+"""The state of a training run: progress, and bfloat16 weights in two shards of under 16 MiB as the hub stores them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def write_state(model: nn.Module, progress: dict[str, Any], folder: Path) -> None:
-    """Write weights and progress into a folder of their own, which then takes the place of the last one."""
+    """Write weights and progress into a new folder, which then replaces the last one."""
     target, folder = folder, folder.with_name(f"{folder.name}.incomplete")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

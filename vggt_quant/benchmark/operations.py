@@ -54,7 +54,7 @@ def products(config: VGGTConfig, image_size: tuple[int, int]) -> tuple[list[Prod
 
 
 def _count(model: VGGT, images: Tensor) -> tuple[Counter[tuple[str, Kind]], int]:
-    """Operations by layer and kind, and the bytes of the outputs that the pass makes."""
+    """Operations by layer and product, and the bytes of the outputs of the pass."""
     counts: Counter[tuple[str, Kind]] = Counter()
 
     def note(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:

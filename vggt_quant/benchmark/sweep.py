@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 def repeats_for(device: str, count: int | None) -> Repeats:
-    """How often a size is run on a kind of device; with a `count`, exactly so often."""
+    """How often a size is run on a device type; with a `count`, exactly that often."""
     usual = CUDA_REPEATS if device == "cuda" else CPU_REPEATS
     return dataclasses.replace(usual, at_least=count, at_most=count) if count else usual
 
@@ -80,21 +80,21 @@ def measure_sweep(
 
     Raises:
         ValueError: Too few photos.
-        UnsupportedError: This device has no kernel for it, or no such way to run.
+        UnsupportedError: The device has no kernel for it, or does not support the run settings.
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos or the reference.
     """
     photos_N3HW = read_tensors(images.scenes[0].path)["images"]
     if max(num_images) > len(photos_N3HW):
         raise ValueError(f"There are {len(photos_N3HW)} photos, so they cannot be timed {max(num_images)} at a time.")
-    place = run_device(packed.checkpoint, device)
+    target = run_device(packed.checkpoint, device)
     known = {scene.scene: scene.path for scene in reference.scenes} if reference else {}
-    engine, load_seconds, load_peak = _load(packed, place, run)
-    device_memory = _device_memory_bytes(place)
+    engine, load_seconds, load_peak = _load(packed, target, run)
+    device_memory = _device_memory_bytes(target)
     # First: the last size may leave too little memory to count in.
     work = Work(engine, (photos_N3HW.shape[-2], photos_N3HW.shape[-1]))
     steps = [(photos_N3HW[:number], known.get(scene_name(number))) for number in sorted(set(num_images))]
-    sizes = _measure_sizes(engine, steps, repeats_for(place, repeats))
+    sizes = _measure_sizes(engine, steps, repeats_for(target, repeats))
     memories = [gib for gib in fill_memory_gib if gib * growth.GIB < device_memory]
     return SweepResult(
         variant=packed.variant,
@@ -105,24 +105,24 @@ def measure_sweep(
         load_peak_memory_bytes=load_peak,
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
-        memory_kind=MEMORY_KINDS[place],
+        memory_kind=MEMORY_KINDS[target],
         device_memory_bytes=device_memory,
         sizes=[_with_work(size, work) for size in sizes],
         filled=[_with_work(size, work) for size in _fill(engine, photos_N3HW, sizes, memories)],
         libraries=kernel_libraries(),
-        note=moved_note(place, device),
-        provenance=provenance(place),
+        note=moved_note(target, device),
+        provenance=provenance(target),
     )
 
 
-def _load(packed: Packed, place: str, run: RunSettings) -> tuple[Engine, float, int]:
+def _load(packed: Packed, device: str, run: RunSettings) -> tuple[Engine, float, int]:
     """The engine, the seconds and the peak memory of loading it."""
     check(packed.checkpoint)  # what is timed is loading, not looking for damage
-    _forget_peak(place)
+    _forget_peak(device)
     started = time.perf_counter()
-    engine = open_checkpoint(packed.checkpoint, place, run)
+    engine = open_checkpoint(packed.checkpoint, device, run)
     engine.synchronize()
-    return engine, time.perf_counter() - started, memory.peak_memory_bytes(place)
+    return engine, time.perf_counter() - started, memory.peak_memory_bytes(device)
 
 
 def _measure_sizes(engine: Engine, steps: list[tuple[Tensor, str | None]], repeats: Repeats) -> list[SizeResult]:
@@ -194,16 +194,16 @@ def _measure_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, referen
 
 
 def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference: str | None) -> SizeResult:
-    place = engine.device.type
+    device = engine.device.type
     images_N3HW = photos_N3HW.to(engine.device)
     started = time.perf_counter()
     engine.run(images_N3HW)
     engine.synchronize()
-    first_pass_seconds, first_peak = time.perf_counter() - started, memory.peak_memory_bytes(place)
-    _forget_peak(place)
+    first_pass_seconds, first_peak = time.perf_counter() - started, memory.peak_memory_bytes(device)
+    _forget_peak(device)
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
-    gpu = gpus.gpu_state() if place == "cuda" else {}
-    steady_peak = memory.peak_memory_bytes(place)
+    gpu = gpus.gpu_state() if device == "cuda" else {}
+    steady_peak = memory.peak_memory_bytes(device)
     low, high = median_interval(latencies_ms) or (None, None)
     return SizeResult(
         num_images=len(photos_N3HW),
@@ -216,7 +216,7 @@ def _time_size(engine: Engine, photos_N3HW: Tensor, repeats: Repeats, reference:
         latency_ms_iqr=interquartile_range(latencies_ms) if len(latencies_ms) > 1 else None,
         peak_memory_bytes=max(first_peak, steady_peak),
         steady_peak_memory_bytes=steady_peak,
-        reserved_memory_bytes=torch.cuda.max_memory_reserved() if place == "cuda" else None,
+        reserved_memory_bytes=torch.cuda.max_memory_reserved() if device == "cuda" else None,
         kernels=dict(engine.kernels),
         other_processor_share=other_share,
         gpu=gpu,
@@ -240,9 +240,9 @@ def _sqnr(name: str, reference: Tensor, output: Tensor) -> OutputSqnr:
     return OutputSqnr(output=name, sqnr_db=ratio if math.isfinite(ratio) else None, identical=is_identical, error=error)
 
 
-def _forget_peak(place: str) -> None:
+def _forget_peak(device: str) -> None:
     """Let the peak count from here; on CUDA give back what earlier sizes left unused, too."""
-    if place == "cuda":
+    if device == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # there is nothing to reset before
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -250,7 +250,7 @@ def _forget_peak(place: str) -> None:
         memory.forget_peak_resident()
 
 
-def _device_memory_bytes(place: str) -> int:
-    if place == "cuda":
+def _device_memory_bytes(device: str) -> int:
+    if device == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
     return machine.memory_bytes()

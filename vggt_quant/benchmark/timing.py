@@ -40,28 +40,28 @@ class Repeats:
 CPU_REPEATS = Repeats(warmup=2, at_least=5, at_most=30)
 CUDA_REPEATS = Repeats(warmup=5, at_least=20, at_most=100)
 MEMORY_KINDS: dict[str, MemoryKind] = {"cuda": "cuda allocator", "cpu": "resident set"}
-"""What peak memory is on a kind of device."""
+"""What peak memory means, by device type."""
 QUIET_SHARE = 0.1
-"""Others may use this share of the processors before a row says so."""
+"""Other programs may use this share of the processors before a row reports it."""
 
 
 def measure_speed(images: ImagesResult, packed: Packed, device: str, run: RunSettings = DEFAULT) -> SpeedResult:
     """Load the packed model, warm it up, and time its forward pass on the photos of the first scene.
 
     Raises:
-        UnsupportedError: This device has no kernel for it, or no such way to run.
+        UnsupportedError: The device has no kernel for it, or does not support the run settings.
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos.
     """
-    place = run_device(packed.checkpoint, device)
+    target = run_device(packed.checkpoint, device)
     check(packed.checkpoint)  # what is timed is loading, not looking for damage
     resident_before = memory.resident_bytes()
     started = time.perf_counter()
-    engine = open_checkpoint(packed.checkpoint, place, run)
+    engine = open_checkpoint(packed.checkpoint, target, run)
     engine.synchronize()
     load_seconds = time.perf_counter() - started
-    images_N3HW = read_tensors(images.scenes[0].path, place)["images"]
-    repeats = CUDA_REPEATS if place == "cuda" else CPU_REPEATS
+    images_N3HW = read_tensors(images.scenes[0].path, target)["images"]
+    repeats = CUDA_REPEATS if target == "cuda" else CPU_REPEATS
     latencies_ms, other_share = time_forward(engine, images_N3HW, repeats)
     return SpeedResult(
         variant=packed.variant,
@@ -76,17 +76,17 @@ def measure_speed(images: ImagesResult, packed: Packed, device: str, run: RunSet
         load_seconds=load_seconds,
         weights_bytes=memory_bytes(engine.model),
         checkpoint_bytes=Path(packed.checkpoint).stat().st_size,
-        peak_memory_bytes=memory.peak_memory_bytes(place),
-        peak_memory_kind=MEMORY_KINDS[place],
+        peak_memory_bytes=memory.peak_memory_bytes(target),
+        peak_memory_kind=MEMORY_KINDS[target],
         resident_before_bytes=resident_before,
         other_processor_share=other_share,
-        note="; ".join(_notes(place, device, other_share)) or None,
-        provenance=provenance(place),
+        note="; ".join(_notes(target, device, other_share)) or None,
+        provenance=provenance(target),
     )
 
 
-def _notes(place: str, device: str, other_share: float) -> list[str]:
-    notes = [note for note in [moved_note(place, device)] if note]
+def _notes(target: str, device: str, other_share: float) -> list[str]:
+    notes = [note for note in [moved_note(target, device)] if note]
     if other_share > QUIET_SHARE:
         notes.append(
             f"other programs used {other_share:.0%} of the processors meanwhile: time it again on a quiet machine"

@@ -127,7 +127,7 @@ def log_scenes(result: ImagesResult) -> ImagesResult:
 
 def _expect_cached(file: str, result: Path) -> None:
     if not Path(file).is_file():
-        raise ValueError(f"The cached file {file} is gone; delete {result} and run again to make it anew.")
+        raise ValueError(f"The cached file {file} is missing; delete {result} and run again to make it again.")
 
 
 def unsupported(variant: str, stage: str, reason: Exception) -> Unsupported:

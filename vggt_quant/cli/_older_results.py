@@ -21,7 +21,7 @@ OF_VARIANTS = {"quantize": QuantizeResult, "accuracy": AccuracyResult, "speed": 
 def remark(folder: Path, variants: Iterable[str]) -> str | None:
     """A sentence for people if the folder holds results of these variants that an older version wrote, else None.
 
-    The workflow makes such results anew, since the code that writes results is among what each step depends on.
+    The workflow makes such results again, because each step depends on the code that writes results.
     """
     files = [(kind, folder / f"{stage}.json") for stage, kind in SHARED.items()]
     files += [(kind, folder / stage / f"{name}.json") for stage, kind in OF_VARIANTS.items() for name in variants]
@@ -30,7 +30,7 @@ def remark(folder: Path, variants: Iterable[str]) -> str | None:
 
 def sentence(folder: Path) -> str:
     """What people are told."""
-    return f"{folder} holds results of an older version: they are measured anew, and the cache's checkpoints are kept."
+    return f"{folder} holds results of an older version: they are measured again, and the cache's checkpoints are kept."
 
 
 def _is_older(kind: type, file: Path) -> bool:

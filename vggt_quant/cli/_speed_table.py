@@ -27,7 +27,7 @@ BASELINE = "bf16"
 NUM_IMAGES = (1, 2, 5, 10, 20, 50, 100)
 COMPARED = (1, 5)
 STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
-"""Exit codes of a job that somebody ended, and with it this command."""
+"""Exit codes of a job that a user or the system interrupted; this command then ends, too."""
 log = logging.getLogger(__name__)
 
 
@@ -132,7 +132,7 @@ def _chosen(asked: list[str], every: dict[str, Variant], device: str) -> list[st
 
 
 def _measure_missing(plan: Plan, wanted: dict[str, str]) -> int:
-    """Time every variant whose result is missing, failed or of another key; returns the last exit code."""
+    """Time every variant whose result is missing, failed or has another key; returns the last exit code."""
     todo = [name for name, key in wanted.items() if not _is_done(plan, name, key)]
     if not todo:
         log.info("All %d variants are measured.", len(wanted))
@@ -188,8 +188,8 @@ def _key(plan: Plan, model: ModelResult, variant: Variant) -> str:
     except ValueError as error:
         raise ValueError(f"Variant {variant.name}: {error}") from error
     asked = [plan.num_images, plan.compared, plan.image_size, plan.repeats, plan.fill_memory, _limit(plan, variant)]
-    place = [plan.device, machine.device_name(plan.device), provenance.torch_version(), provenance.kernel_libraries()]
-    return digest([code, asked, place, model.weights_sha256, model.config])
+    device = [plan.device, machine.device_name(plan.device), provenance.torch_version(), provenance.kernel_libraries()]
+    return digest([code, asked, device, model.weights_sha256, model.config])
 
 
 def _is_done(plan: Plan, name: str, key: str) -> bool:
@@ -209,7 +209,7 @@ def _make_reference(plan: Plan) -> int:
 
 
 def _measure(plan: Plan, variant: Variant) -> tuple[int, SweepResult | Unsupported | Failed]:
-    """Pack and time one variant; the reason in its place where that fails."""
+    """Pack and time one variant; if that fails, the result is the reason."""
     packed, out = (plan.folder / kind / f"{variant.name}.json" for kind in ("quantize", "inputs/timed"))
     which = ["--variant", variant.name, *(["--variants-file", str(plan.variants_file)] if plan.variants_file else [])]
     model = ["--model", str(plan.folder / "inputs" / "model.json"), "--cache", str(plan.cache)]

@@ -11,7 +11,7 @@ from vggt_quant.runtime import locks
 def remove_stale_lock(words: list[str], folder: Path) -> None:
     """Remove the lock that a killed Snakemake left, and write down which machine runs now.
 
-    Called by the holder of `folder`, so nobody on this machine is at work there. Another machine may share the folder
+    Called by the holder of `folder`, so no run on this machine uses it. Another machine may share the folder
     without sharing the knowledge of locks; its lock is left to people.
 
     Raises:

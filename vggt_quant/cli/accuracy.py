@@ -19,7 +19,7 @@ def add_flags(command: ArgumentParser) -> None:
     command.add_argument("--reference", type=Path, metavar="reference.json", help=text)
     flags.packed(command)
     flags.variant(command, flags.HOW_TO_RUN, required=False)
-    flags.cache(command, "none; nothing is kept")
+    flags.cache(command, "none: keep nothing")
     flags.device(command)
     flags.step(command)
 

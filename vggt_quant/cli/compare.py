@@ -32,13 +32,13 @@ def add_flags(command: ArgumentParser) -> None:
     flags.variants_file(command)
     flags.limits(command)
     flags.image_mode(command)
-    text = "scenes for methods that calibrate, likewise, or none (default: for drawn rooms 8 others, else none)"
+    text = "scenes for methods that calibrate, as for --images, or none (default: for drawn rooms 8 others, else none)"
     command.add_argument("--calibration-folder", metavar="FOLDER", help=text)
     flags.cache(command, "the folder cache in --output")
     text = "who runs the jobs, and how: default, runpod, slurm, or the folder of a Snakemake profile"
     text += " (default: $VGGT_QUANT_PROFILE, else default)"
     command.add_argument("--workflow-profile", metavar="NAME_OR_FOLDER", help=text)
-    command.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+    command.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
     flags.device(command)
 
 

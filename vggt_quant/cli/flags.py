@@ -90,9 +90,9 @@ def step(command: ArgumentParser) -> None:
     record = command.add_argument_group("the record, for programs")
     text = "write the result to this file (default: print it)"
     record.add_argument("--result", type=result_file, metavar="FILE.json", help=text)
-    text = "do the work in a process of its own, and write to this file how that ended"
+    text = "run in a separate process, and write to this file how it ended"
     record.add_argument("--status", type=Path, metavar="FILE.json", help=text)
-    text = "end the work when it needs more memory than this (in units of 10^6 bytes)"
+    text = "stop the process when it needs more memory than this (in units of 10^6 bytes)"
     record.add_argument("--memory-limit-mb", type=positive, metavar="MB", help=text)
     command.set_defaults(is_step=lambda args: True)
 

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(
         prog="vggt-quant",
         usage="vggt-quant [--help] [--version] COMMAND [--help] ...",
-        description="Quantize VGGT by every method that matters, and measure each: size, speed, memory, deviation.",
+        description="Quantize VGGT with several methods and formats, and measure size, speed, memory and accuracy.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=overview({name: (module.HELP, hasattr(module, "FOR_WORKFLOW")) for name, module in modules.items()}),
     )
@@ -83,7 +83,7 @@ def _write(result: Record, args: Namespace) -> None:
 
 
 def _supervise(args: Namespace, words: list[str]) -> int:
-    """Run a step in a process of its own; an optional variant that fails leaves its reason as the result."""
+    """Run a step in a fresh process; if an optional variant fails, its result is the reason."""
     variant = getattr(args, "variant", None)
     code, error = jobs.supervise(
         args.command, variant, args.status, words, needs_gpu=_needs_gpu(args), limit_mb=args.memory_limit_mb

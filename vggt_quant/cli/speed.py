@@ -59,7 +59,7 @@ def _add_table_flags(command: ArgumentParser) -> None:
     table.add_argument(
         "--image-size", type=flags.height_and_width, default=(350, 518), metavar="HEIGHTxWIDTH", help=text
     )
-    text = "measure nothing: draw the table again from all results in this folder, of whatever machine"
+    text = "measure nothing: draw the table again from all results in this folder, from any machine"
     table.add_argument("--redraw", type=Path, metavar="FOLDER", help=text)
     text = "image counts at which to compare outputs with fp32, or none (default: 1,5)"
     table.add_argument("--compare-at", type=flags.counts_or_none, metavar="N,...", help=text)

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 # Their plugins only recognise the format, or start Ghostscript (EPS), or need Windows (WMF).
 NOT_PHOTO_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
-# Phones write these. Pillow reads them only with a plugin; that is worth a word instead of "no photo found".
+# Phones write these. Pillow reads them only with a plugin, so the message names the reason, not "no photo found".
 HEIC_EXTENSIONS = frozenset({".heic", ".heif"})
 # What Pillow's decoders were seen to raise on damaged files.
 DECODING_ERRORS = (

@@ -97,7 +97,7 @@ def prepare_images(
 
 
 def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings: Any) -> ImagesResult:
-    """As `prepare_images`, for the scenes that methods may learn from: none of their photos is compared on.
+    """Like `prepare_images`, for the scenes of methods that calibrate, which share no photo with the comparison.
 
     Raises:
         ValueError: As there, or a photo that is also among `images`.
@@ -115,7 +115,7 @@ def prepare_calibration(folder: str, out: Path, images: ImagesResult, **settings
 
 
 def _refuse_same_names(folders: list[Path]) -> None:
-    """Scenes are told apart by the names of their folders, links followed."""
+    """Refuse two scenes whose folders have the same name (links followed), because results name scenes by it."""
     seen: dict[str, Path] = {}
     for folder in folders:
         other = seen.setdefault(folder.resolve().name, folder)

@@ -32,12 +32,12 @@ def measure_accuracy(
     """Run the packed model on every scene and compare its outputs on the CPU with the reference and with the truth.
 
     Raises:
-        UnsupportedError: This device has no kernel for it, or no such way to run.
+        UnsupportedError: The device has no kernel for it, or does not support the run settings.
         CheckpointError: The checkpoint is damaged or gone.
         TensorFileError: So are the photos or the reference.
     """
-    place = run_device(packed.checkpoint, device)
-    engine = open_checkpoint(packed.checkpoint, place, run)
+    target = run_device(packed.checkpoint, device)
+    engine = open_checkpoint(packed.checkpoint, target, run)
     pairs = list(zip(images.scenes, reference.scenes, strict=True))
     scenes = [_measure_scene(engine, scene, fp32) for scene, fp32 in track(pairs, f"accuracy of {packed.variant}")]
     return AccuracyResult(
@@ -46,8 +46,8 @@ def measure_accuracy(
         run=structs.asdict(run),
         metrics=metrics.described(),
         scenes=scenes,
-        note=moved_note(place, device),
-        provenance=provenance(place),
+        note=moved_note(target, device),
+        provenance=provenance(target),
     )
 
 

@@ -103,7 +103,7 @@ def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -
     """
     device = _check_device(device)
     if device not in run.devices:
-        raise UnsupportedError(f"{run.way} runs on {', '.join(run.devices)} only, not on {device}.")
+        raise UnsupportedError(f"{run.cuda_only} runs on {', '.join(run.devices)} only, not on {device}.")
     layers = read_manifest(path)["layers"]
     used = sorted({fields["format"] for fields in layers.values()})
     for name in used:
@@ -117,12 +117,12 @@ def open_checkpoint(path: Path | str, device: str, run: RunSettings = DEFAULT) -
 
 
 def device_kinds(format_name: str) -> tuple[str, ...]:
-    """The kinds of device that a format has a kernel for."""
+    """The device types for which a format has a kernel."""
     return formats.spec(format_name).devices
 
 
 def unsupported(format_name: str, device: torch.device) -> str | None:
-    """Why a device of the right kind cannot run a format, or None."""
+    """Why a device of a supported type cannot run a format, or None."""
     return formats.layer(format_name).unsupported(device)
 
 
@@ -133,9 +133,9 @@ def run_device(path: Path | str, device: str) -> str:
     return device if all(device in device_kinds(name) for name in used) else "cpu"
 
 
-def moved_note(place: str, device: str) -> str | None:
-    """What a row says that was measured on another kind of device (`run_device`) than was asked for."""
-    return None if place == device else f"measured on the {place.upper()}: it has no {device.upper()} kernel"
+def moved_note(target: str, device: str) -> str | None:
+    """The remark of a row that was measured on another device type (`run_device`) than requested."""
+    return None if target == device else f"measured on the {target.upper()}: it has no {device.upper()} kernel"
 
 
 def ready(model: VGGT, device: str, run: RunSettings = DEFAULT, *, owns_weights: bool = False) -> Engine:
@@ -145,20 +145,20 @@ def ready(model: VGGT, device: str, run: RunSettings = DEFAULT, *, owns_weights:
         model: On that device.
         device: "cpu", "cuda" or "auto".
         run: How to run it.
-        owns_weights: Nobody minds if the fast pass lays the memory of the dense heads' weights out anew, which saves
-            it a copy of them.
+        owns_weights: Whether the fast pass may change the memory layout of the dense heads' weights, which saves it a
+            copy of them.
 
     Raises:
         UnsupportedError: The machine cannot run these settings.
         ValueError: `device` is none of these.
     """
     device = _check_device(device)
-    place = torch.device(device)
+    target = torch.device(device)
     dtype = str(model.aggregator.camera_token.dtype).removeprefix("torch.")
     used = {layer.format: layer for layer in packed_layers(model).values()}
-    kernels = {name: layer.kernel(place) for name, layer in used.items()}
+    kernels = {name: layer.kernel(target) for name, layer in used.items()}
     kernels["dense"] = f"torch {dtype}{_remark(dtype, device, run)}"
-    engine = Engine(model=model, device=place, kernels=kernels, compute_dtype=dtype, settings=run)
+    engine = Engine(model=model, device=target, kernels=kernels, compute_dtype=dtype, settings=run)
     if run.compile:
         return _compiled(engine)
     is_fast = device == "cuda" and run.engine == "fast" and dtype == "bfloat16"
@@ -275,7 +275,7 @@ def _not_fast(engine: Engine) -> str | None:
 
 
 def _remark(dtype: str, device: str, run: RunSettings) -> str:
-    """What else there is to say about the arithmetic of the layers that were not quantized."""
+    """A remark on the arithmetic of the layers that were not quantized."""
     if run.autocast:
         return f" under {run.autocast} autocast"
     if run.tf32:

@@ -41,14 +41,14 @@ def load(name_or_path: Path | str, *, device: str | torch.device = "cpu", run: R
         ValueError: Nothing of that name, or something that is not VGGT, or no such device; the sentence says what to
             do.
     """
-    place = pick_device(device)
+    target = pick_device(device)
     path = Path(name_or_path).expanduser()
     if path.is_file() and is_packed(path):
-        return LoadedVGGT(load_packed(path, device=place), run)
+        return LoadedVGGT(load_packed(path, device=target), run)
     source = resolve(str(name_or_path))
     if len(source.paths) == 1 and is_packed(source.paths[0]):
-        return LoadedVGGT(load_packed(source.paths[0], device=place), run)
-    return LoadedVGGT(load_pretrained(source, device=place), run)
+        return LoadedVGGT(load_packed(source.paths[0], device=target), run)
+    return LoadedVGGT(load_pretrained(source, device=target), run)
 
 
 class LoadedVGGT(VGGT):
@@ -70,8 +70,8 @@ class LoadedVGGT(VGGT):
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> Outputs:
         """Reconstruct one or more scenes, as `VGGT.forward` says; the images may lie on any device."""
-        place = self.aggregator.camera_token.device
-        images = images.to(place)
+        device = self.aggregator.camera_token.device
+        images = images.to(device)
         reason = why_plain(images, query_points)
         if reason:
             self.prepared.ran = f"plain: {reason}"
@@ -147,12 +147,12 @@ class Prepared:
 
     def _prepare(self, model: LoadedVGGT) -> None:
         self.forget()
-        place = model.aggregator.camera_token.device
+        device = model.aggregator.camera_token.device
         stamp = WeightsStamp(model)
         twin = VGGT.__new__(VGGT)  # not the model itself, which then would hold itself
         nn.Module.__init__(twin)
         _share(model, twin)
-        self.engine = ready(twin, place.type, model.run, owns_weights=True)
+        self.engine = ready(twin, device.type, model.run, owns_weights=True)
         self._wants_gradients = stamp.needs_gradients
         self._reason = _why_not(self.engine, stamp)
 
@@ -202,7 +202,7 @@ def no_engine_on(device: torch.device) -> str | None:
 def _why_not(engine: Engine, stamp: WeightsStamp) -> str | None:
     """Why the engine cannot run a model with these weights, or None."""
     if stamp.is_watched:
-        return "a module inside has hooks or a forward of its own"
+        return "a module inside has hooks or an overridden forward"
     for layer in {type(layer) for layer in packed_layers(engine.model).values()}:
         reason = layer.unsupported(engine.device)
         if reason:

@@ -45,7 +45,7 @@ class WeightsStamp:
 
     @property
     def is_watched(self) -> bool:
-        """Whether a module inside has hooks or a `forward` of its own, which a pass on kernels would leave out."""
+        """Whether a module inside has hooks or an overridden `forward`, which the fast pass would not call."""
         return any(self._hooks) or any("forward" in vars(module) for module in self._inside)
 
     def is_current(self) -> bool:

@@ -68,7 +68,7 @@ def quantize_rows(x_MK: Tensor, kind: Kind) -> Rows:
 
 
 def _range(x_MK: Tensor, kind: Kind) -> tuple[Tensor, Tensor | None]:
-    """Scale of each row, and its zero point if the kind has some."""
+    """Scale of each row, and its zero point for an asymmetric operand."""
     # Two reductions that vectorize; `aminmax` and the infinity norm take twenty times as long.
     low_M, high_M = x_MK.amin(1), x_MK.amax(1)
     if kind == "int8":

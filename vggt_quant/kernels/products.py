@@ -24,7 +24,7 @@ def _takes_cublas(rows: int, weight_NK: Tensor) -> bool:
 
 
 def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
-    """The operand of that kind: by the kernel where there is one, else by its twin."""
+    """An operand of type `kind`, by the kernel if there is one, else by its twin."""
     if kind == "bfloat16":
         return x_MK
     if x_MK.device.type == "cpu" and kind != "float8":

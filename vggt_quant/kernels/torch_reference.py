@@ -68,7 +68,7 @@ def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
 
 
 def quantize_rows(x_MK: Tensor, kind: Kind) -> Operand:
-    """Activations as a product of 8-bit arithmetic wants them, each row with a scale of its own."""
+    """Quantize activations for a product in 8-bit arithmetic, with a scale per row."""
     if kind == "bfloat16":
         return x_MK
     x_MK = x_MK.float()

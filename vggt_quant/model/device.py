@@ -13,7 +13,7 @@ def pick_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
+    target = torch.device(device)
+    if target.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'device is {device}, but PyTorch finds no GPU here; use "auto" or "cpu".')
-    return place
+    return target

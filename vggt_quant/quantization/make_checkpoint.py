@@ -83,10 +83,10 @@ def _find(path: Path) -> PackedModel | None:
 
 def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> PackedModel:
     supported = methods.config_of(variant).devices
-    place = device if device in supported else supported[0]
-    vggt = load_pretrained(resolve(model.name), device=place)
+    target = device if device in supported else supported[0]
+    vggt = load_pretrained(resolve(model.name), device=target)
     done = quantize.run(vggt, variant, dtype=getattr(torch, variant.dtype))
-    result = _describe(vggt, done, model, place)
+    result = _describe(vggt, done, model, target)
     about = {
         "model": {"name": model.name, "label": model.label, "weights_sha256": model.weights_sha256},
         "variant": {"name": variant.name, **variant.spec()},
@@ -96,7 +96,7 @@ def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> Pack
     return result
 
 
-def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, place: str) -> PackedModel:
+def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, device: str) -> PackedModel:
     layers = packed_layers(vggt)
     quantized = sum(layer.num_weights for layer in layers.values())
     kept = done.selection.kept if layers else {}  # a variant that quantizes nothing keeps nothing back either
@@ -114,8 +114,8 @@ def _describe(vggt: nn.Module, done: quantize.Quantization, model: ModelResult, 
         weight_sqnr_db_median=finite(statistics.median(done.sqnr_db.values())) if done.sqnr_db else None,
         weight_sqnr_db_min=finite(min(done.sqnr_db.values())) if done.sqnr_db else None,
         seconds=done.seconds,
-        peak_memory_bytes=memory.peak_memory_bytes(place),
-        provenance=provenance(place),
+        peak_memory_bytes=memory.peak_memory_bytes(device),
+        provenance=provenance(device),
     )
 
 

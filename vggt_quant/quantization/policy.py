@@ -81,7 +81,7 @@ def _more_than_a_weight(linear: nn.Linear) -> str | None:
     if not linear.weight.is_floating_point():
         return f"its weight is {linear.weight.dtype}"
     if linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear):
-        return "it has hooks or a forward of its own"
+        return "it has hooks or an overridden forward"
     return None
 
 

@@ -88,7 +88,7 @@ def series(axes: Axes, rows: list[VariantRow], name: str, metric: Metric, *, loo
         rows: One place each, from the top.
         name: Of the metric; a row without an estimate of it is left to `empty_slot`.
         metric: How its figures are printed.
-        look: Colour and shape of the dots, so that two series can be told apart without colours.
+        look: Colour and shape of the dots; the shape distinguishes two series without colour.
         shift: How far below the middle of its place a dot stands.
     """
     color, marker = look
@@ -126,7 +126,7 @@ def value_label(axes: Axes, place: float, x: float, text: str) -> None:
 
 
 def empty_slot(axes: Axes, place: int, row: VariantRow) -> None:
-    """A hatched bar over the whole width that says why there is no number."""
+    """A hatched bar over the whole width, with the reason why there is no figure."""
     transform = axes.get_yaxis_transform()
     axes.barh(
         place, 1, height=0.62, color="white", hatch="////", edgecolor=SLOT_EDGE, linewidth=0.6, transform=transform

@@ -114,7 +114,7 @@ def _table(report: ComparisonReport, notes: list[str]) -> list[str]:
 
 
 def _deviation_columns(report: ComparisonReport) -> list[Column]:
-    """A column for each deviation from fp32 that asks for one; its heading is its title and unit, a word above."""
+    """A column for each deviation from fp32 that has a rank; its heading is the title and the unit."""
     metrics = columns(report.metrics.get("deviation", {}))
     headings = {name: f"{metric.title} {metric.unit}".strip() for name, metric in metrics.items()}
     return [(*_two_lines(heading), _deviation_cell(name)) for name, heading in headings.items()]

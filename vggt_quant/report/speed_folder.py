@@ -1,4 +1,4 @@
-"""The output folder of a speed table. It holds one model, one command works in it at a time, and no measurement is lost."""
+"""The output folder of a speed table: it holds one model, one command at a time works in it, and no result is lost."""
 
 import os
 from pathlib import Path

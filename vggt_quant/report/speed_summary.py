@@ -1,4 +1,4 @@
-"""The table of cost against size as text: one block per figure, one row per variant, one column per number of images."""
+"""The table of cost against size as text: a block per figure, a row per variant, a column per number of images."""
 
 import math
 import textwrap

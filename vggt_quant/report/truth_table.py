@@ -12,7 +12,7 @@ from vggt_quant.results.report_schema import ComparisonReport, Estimate
 SAME_AS_FP32 = "~"
 ARROWS = {"up": "↑", "down": "↓", None: " "}
 SHORTEST_NAME = 12
-"""Names are shortened down to this before a column goes into a table of its own."""
+"""Names are shortened to this length before a column moves to a second table."""
 NARROW = 4
 """An interval at least this wide, in the printed unit, is printed without its last digit."""
 

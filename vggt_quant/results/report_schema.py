@@ -32,7 +32,7 @@ class Estimate(Record, frozen=True, kw_only=True):
     difference_low: Measured = None
     difference_high: Measured = None
     within_noise: bool | None = None
-    """Whether zero lies inside the difference's interval: the variant may as well be no different from fp32."""
+    """Whether zero lies inside the difference's interval: the difference from fp32 is not significant."""
 
 
 class VariantRow(Record, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The schema of one scene in result files: photos, fp32 outputs, deviations from fp32 and distances from the ground truth.
+"""The schema of one scene in result files: photos, fp32 outputs, deviations from fp32 and from the ground truth.
 
 `schema` reads and writes the files.
 """

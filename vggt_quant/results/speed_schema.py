@@ -92,7 +92,7 @@ class Capacity(Record, frozen=True, kw_only=True):
 
     memory_gib: int
     num_images: int | None
-    """0 where not even one fits; null where nobody can tell."""
+    """0 if not even one image fits; null if it is unknown."""
     how: Literal["fitted", "measured"]
     """`measured`: this very number was run and fits, and 5 % more (of few images one more) do not; `fitted`: from the
     growth of the peak."""

@@ -1,4 +1,4 @@
-"""Build checked definitions (`msgspec.Struct`) from plain data; each error message has the location, the value and the cure.
+"""Build checked definitions (`msgspec.Struct`) from plain data; an error message has the location, value and cure.
 
 The types of a definition say what is allowed. `build` makes one from the content of a JSON or YAML file. A `Definition`
 is checked in the same way when Python code constructs it. NaN and infinity are refused.
@@ -246,5 +246,5 @@ def _place(where: str, path: str) -> str:
 
 
 def _before(where: str, path: str) -> str:
-    """What stands before a sentence that has a subject of its own."""
+    """The prefix of a sentence that has its own subject."""
     return "".join(f"{part}: " for part in (where, path) if part)

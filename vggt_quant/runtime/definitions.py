@@ -139,7 +139,7 @@ class _References(ast.NodeVisitor):
         self.scope, self.is_inside = scope, False
 
     def visit_top(self, node: ast.stmt) -> None:
-        """A definition: its body has a scope of its own, all else (decorators, defaults, bases) is the module's."""
+        """A definition: its body has a separate scope, all else (decorators, defaults, bases) is in the module's."""
         body = node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else []
         for child in ast.iter_child_nodes(node):
             self.is_inside = child in body

@@ -43,7 +43,7 @@ def driver_version() -> str | None:
 
 
 def gpu_state() -> dict[str, float]:
-    """Clocks, temperature and power of the first GPU that this process may use; empty where no driver tells them."""
+    """Clocks, temperature and power of the first GPU that this process may use; empty without a driver."""
     try:
         return dict(zip(STATE, map(float, _visible(*STATE.values())[0][1]), strict=True))
     except (ValueError, IndexError):

@@ -55,7 +55,7 @@ def supervise(
         stage: The command.
         variant: The variant it works on, if any.
         status: Where the record goes.
-        words: The whole command line behind `vggt-quant`.
+        words: The whole command line after `vggt-quant`.
         needs_gpu: Wait for a free GPU and let the worker see that one only.
         limit_mb: The memory limit that the worker sets itself; only to name it when it died of it.
 

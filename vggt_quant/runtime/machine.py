@@ -24,7 +24,7 @@ def resolve_device(device: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """Name of the GPU or processor behind `cpu` or `cuda`, without importing torch."""
+    """Name of the GPU or processor that `cpu` or `cuda` means, without importing torch."""
     return gpus.gpu_names()[0] if device == "cuda" else cpu_name()
 
 

@@ -43,7 +43,7 @@ def now() -> str:
 def commit() -> str | None:
     """Commit of the sources that run: VGGT_QUANT_COMMIT where an image or archive sets it, else the checkout's.
 
-    `-dirty` is appended if files changed; None where nobody knows.
+    `-dirty` is appended if files changed; None if it is unknown.
     """
     folder = Path(__file__).parents[2]
     if "VGGT_QUANT_COMMIT" in os.environ or not (folder / ".git").exists():

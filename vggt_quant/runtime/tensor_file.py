@@ -147,7 +147,7 @@ def tensor_bytes(path: Path | str) -> dict[str, int]:
 
 
 def _stamp(path: Path | str) -> Stamp | None:
-    """What tells the file's present content from any later one; None where it is too new for that, or not there."""
+    """A stamp that changes with the file's content; None if the file is too new for that, or missing."""
     try:
         about = os.stat(path)
     except OSError:

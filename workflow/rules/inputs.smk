@@ -44,7 +44,7 @@ rule images:
 if CALIBRATION:
 
     rule calibration:
-        """Find the scenes to calibrate with; none of their photos may be compared on."""
+        """Find the scenes to calibrate with. They must share no photo with the scenes of the comparison."""
         input:
             model=result("model.json"),
             images=result("images.json"),

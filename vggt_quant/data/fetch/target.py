@@ -22,7 +22,7 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     """The manifest of a folder that an earlier call completed; None if there is no such folder.
 
     Raises:
-        FetchError: The folder was made by somebody else, or files of it are missing or have another size.
+        FetchError: The folder was not made by this command, or files of it are missing or have another size.
     """
     if not folder.exists():
         return None
@@ -48,7 +48,7 @@ def workplace(folder: Path) -> Iterator[Path]:
     """Give FOLDER.incomplete, with what earlier calls left there, to one process at a time.
 
     Raises:
-        FetchError: Another process is at it.
+        FetchError: Another process is filling it.
     """
     work = folder.with_name(f"{folder.name}.incomplete")
     work.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Layout:
             that the model sees; None, with a warning, where there is none. A file that does not fit is a ValueError
             that names it, the line and the cure.
         photo_folders: where the photos lie below the scene's folder; the first that holds a usable one counts.
-        not_photos: patterns of files that are named like photos and are none, so that nobody is told of them.
+        not_photos: patterns of files that are named like photos but are not; they are skipped without a message.
     """
 
     detect: Callable[[Path], bool]

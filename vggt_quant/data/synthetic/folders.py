@@ -38,7 +38,7 @@ SAME_DEPTH = 0.02
 def draw_scenes(
     folder: str | Path, *, num_scenes: int, num_views: int = 4, size: int = 112, first_seed: int = 0
 ) -> list[Path]:
-    """Draw the rooms of `num_scenes` seeds from `first_seed` on, each in a folder of its own.
+    """Draw the rooms of `num_scenes` seeds from `first_seed` on, one folder each.
 
     Args:
         folder: where `room_<seed>` folders go; a drawn one that is there is replaced.

@@ -12,7 +12,7 @@ def attend(qkv_M3D: Tensor, sequences: int, num_heads: int) -> Tensor:
     """[M, 3D] to [M, D]."""
     from sageattention import sageattn
 
-    # It takes the mean out of the keys in place, which nobody reads after it.
+    # It subtracts the keys' mean in place; no later code reads the keys.
     attended: Tensor = sageattn(*heads(qkv_M3D, sequences, num_heads), tensor_layout="NHD")
     return attended.reshape(len(qkv_M3D), -1)
 

@@ -13,14 +13,14 @@ from vggt_quant.quantization.formats.base import PackedBase
 
 
 class Multiplier(Protocol):
-    """A Linear on an operand of its kind."""
+    """A Linear that takes one type of operand."""
 
     @property
     def operand(self) -> Kind:
         """What it multiplies."""
 
     def multiply(self, operand: Any) -> Tensor:
-        """[M, K] of that kind to bfloat16 [M, N], with the bias."""
+        """[M, K] of that type to bfloat16 [M, N], with the bias."""
 
 
 class Dense:

@@ -30,7 +30,7 @@ class Humming(Library):
         raise NotImplementedError
 
     def hand_over(self, device: torch.device) -> Any:
-        """A `HummingLayer` of its own memory."""
+        """A `HummingLayer` over a copy of the weights."""
         from humming.layer import HummingLayer
 
         layer = HummingLayer(

@@ -31,7 +31,7 @@ class Library(PackedBase):
     multiple_of: ClassVar[int] = 1
     """Both sides of a weight are multiples of it on a GPU."""
     rearranges: ClassVar[bool] = False
-    """Whether the library makes weights of its own; ours then wait in the CPU's memory."""
+    """Whether the library copies the weights; ours are then kept in CPU memory."""
     multiplies_in: ClassVar[str | None] = None
     """The 8-bit type that the library multiplies in; None where that is the activations' own type."""
 

@@ -23,7 +23,7 @@ class FormatSpec(Definition, frozen=True, kw_only=True):
     zero_points: bool = False
     """Weights may have zero points."""
     devices: Annotated[tuple[Literal["cpu", "cuda"], ...], Meta(min_length=1)] = ("cpu", "cuda")
-    """The kinds of device that have a kernel for it."""
+    """The device types with a kernel for it."""
     method: str | None = None
     """The only method that writes it; None: any that its values fit."""
     distribution: str | None = None

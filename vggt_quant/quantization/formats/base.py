@@ -128,7 +128,7 @@ class PackedBase(nn.Module):
         raise NotImplementedError
 
     def multiply(self, operand: Any) -> Tensor:
-        """[M, K] of the kind `operand` to [M, N], with the bias."""
+        """[M, K], an operand of type `operand`, to [M, N], with the bias."""
         return torch_reference.linear(operand, self.dequantized().to(operand.dtype), self.bias)
 
     @classmethod
@@ -138,7 +138,7 @@ class PackedBase(nn.Module):
 
     @classmethod
     def unsupported(cls, device: torch.device) -> str | None:
-        """Why `device`, of a kind in `spec.devices`, cannot run it, or None."""
+        """Why `device`, whose type is in `spec.devices`, cannot run it, or None."""
         if device.type == "cuda" and not has_triton():
             return f"{cls.format} needs Triton on a GPU, which is not installed"
         return None

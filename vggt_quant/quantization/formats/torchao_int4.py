@@ -42,7 +42,7 @@ class PackedLinear(Library, Int4):
     rearranges = True
 
     def hand_over(self, device: torch.device) -> Any:
-        """An `Int4TilePackedTo4dTensor` of its own memory."""
+        """An `Int4TilePackedTo4dTensor` over a copy of the weights."""
         from torchao.quantization import Int4TilePackedTo4dTensor
 
         self.spec.check(self.format, self.group_size, zero_points=False)

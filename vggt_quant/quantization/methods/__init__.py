@@ -34,7 +34,7 @@ class MethodConfig(Definition, frozen=True, kw_only=True):
     """The settings of a method, one field each, and what else there is to know of it before it runs."""
 
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
-    """The kinds of device that it can quantize on."""
+    """The device types on which it can quantize."""
 
     @property
     def packs(self) -> str | None:
@@ -51,7 +51,7 @@ class FormatConfig(MethodConfig, frozen=True, kw_only=True):
     format: str
     """How the values are stored and multiplied: a file in `vggt_quant/quantization/formats/`."""
     group_size: Annotated[int, Meta(ge=1)] | None = None
-    """Columns that share a scale, for formats that have groups; a narrower last group has a scale of its own."""
+    """Columns that share a scale, for formats with groups; a narrower last group has a separate scale."""
     zero_points: bool = False
     """Asymmetric weights: each scale gets a zero point, in `w8a8` for the activations, too."""
 
