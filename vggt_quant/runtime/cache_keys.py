@@ -4,9 +4,9 @@ A key contains everything that determines the numbers in a file: settings, hashe
 that the computing function can reach (`fingerprint`). So an edit repeats what depends on it and nothing else. Reachable
 code that does not affect the numbers is excluded by name, with the reason: `NOT_IN_A_CHECKPOINT` and the like.
 
-A key does not contain the model of the processor or GPU. Its device type is enough: weights are rounded alike everywhere,
-and the last bits of the float32 outputs are far smaller than the compared errors. It does not contain the versions of
-Python and safetensors either, which decide where a number is stored, not its value.
+A key does not contain the model of the processor or GPU. Its device type is enough: weights are rounded alike
+everywhere, and the last bits of the float32 outputs are far smaller than the compared errors. It does not contain the
+versions of Python and safetensors either, which decide where a number is stored, not its value.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """The definitions in this package's modules and the names that each refers to, from syntax trees; no code is run.
 
 A definition is a function, a class or an assignment at the top of a module. Everything else at the top (a call, `if`,
-`try`) runs when the module is imported and is its `loose` part. Names are resolved by Python's scoping rules: a parameter
-with the name of an import is not that import. Comments, docstrings and layout are ignored. Standard library only.
+`try`) runs when the module is imported and is its `loose` part. Names are resolved by Python's scoping rules: a
+parameter with the name of an import is not that import. Comments, docstrings and layout are ignored. Standard library
+only.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """Advisory locks on files: one process holds a lock at a time, together with the children that inherit it.
 
-The operating system releases a lock when its last holder ends, so a killed process never leaves one. Children inherit the
-open file: children of a killed parent still hold its lock.
+The operating system releases a lock when its last holder ends, so a killed process never leaves one. Children inherit
+the open file: children of a killed parent still hold its lock.
 """
 
 import contextlib

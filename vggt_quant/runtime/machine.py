@@ -1,4 +1,4 @@
-"""The machine that a job runs on: its device, processor and memory. No torch, because parsers and parent processes use it."""
+"""The machine that a job runs on: its device, processor and memory. No torch: parsers and parent processes use it."""
 
 import os
 import platform

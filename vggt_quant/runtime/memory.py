@@ -59,9 +59,9 @@ def has_memory_limit() -> bool:
 def keep_freed_memory() -> bool:
     """Tell glibc to keep up to 1 GiB of freed memory for this process; False where the C library is another.
 
-    Otherwise glibc may return freed memory and request it again, page by page, in every pass or in none, as the heap happens
-    to lie: one variant took 53 to 112 ms from process to process, and 47 to 61 with this. MALLOC_TRIM_THRESHOLD_ and
-    MALLOC_MMAP_THRESHOLD_ in the environment do the same (mallopt(3)).
+    Otherwise glibc may return freed memory and request it again, page by page, in every pass or in none, as the heap
+    happens to lie: one variant took 53 to 112 ms from process to process, and 47 to 61 with this.
+    MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ in the environment do the same (mallopt(3)).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     trim_threshold, mmap_threshold = -1, -3
@@ -71,7 +71,8 @@ def keep_freed_memory() -> bool:
 def let_segments_grow() -> None:
     """Have PyTorch's CUDA allocator, not used yet, take memory in segments that grow, unless the environment says how.
 
-    With segments of fixed sizes up to a fifth of the memory was unused for VGGT-1B, in pieces too small for its tensors.
+    With segments of fixed sizes up to a fifth of the memory was unused for VGGT-1B, in pieces too small for its
+    tensors.
     """
     if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
