@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 from eth3d_scene import write_scene
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vggt_quant.data.prepare import prepare_images, prepare_model
+from vggt_quant.evaluation.reference import make_reference
 from vggt_quant.model.config import NAMED
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 
@@ -20,6 +22,14 @@ def photos(folder):
         small = Image.fromarray(noise.integers(0, 256, (6, 8, 3), dtype=np.uint8))
         small.resize((160, 120), Image.Resampling.BICUBIC).save(folder / name)
     return prepare_images(str(folder), folder / "images", size=112, mode="crop")
+
+
+def nano_run(folder):
+    """A nano model, one scene of one photo, and its float32 outputs."""
+    Image.new("RGB", (56, 56), (90, 120, 60)).save(folder / "a.png")
+    model = prepare_model("nano-random")
+    images = prepare_images(str(folder), folder / "tensors", size=56, mode="crop")
+    return SimpleNamespace(model=model, images=images, reference=make_reference(model, images, folder, "cpu"))
 
 
 def write_known_scenes(folder, *names, count=2):

@@ -1,32 +1,23 @@
 """Keys of this package: what an edit of each module changes, what is left out and decides nothing, what really runs."""
 
 import ast
-import contextlib
 import functools
 import inspect
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import pytest
-import torch
-from PIL import Image
-from safetensors.torch import load_file
+from small_run import nano_run
 
 from vggt_quant.benchmark.sweep import measure_sweep
 from vggt_quant.benchmark.timing import measure_speed
-from vggt_quant.data.prepare import prepare_images, prepare_model
 from vggt_quant.evaluation.accuracy import measure_accuracy
 from vggt_quant.evaluation.reference import make_reference
-from vggt_quant.model import VGGT, VGGTConfig
-from vggt_quant.model.weights import hub
 from vggt_quant.quantization import make_checkpoint as packing
-from vggt_quant.results import decibels
-from vggt_quant.results.schema import QuantizeResult
-from vggt_quant.runtime import cache_keys, fingerprint, progress
-from vggt_quant.variants import DEFAULT, Variant, load_variants
+from vggt_quant.runtime import cache_keys, fingerprint
+from vggt_quant.variants import load_variants
 
 PACKAGE = fingerprint.PACKAGE
 VARIANTS = load_variants()
@@ -179,12 +170,7 @@ def is_left_out(module, name, left_out):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A nano model, one scene, its float32 outputs."""
-    folder = tmp_path_factory.mktemp("computed")
-    Image.new("RGB", (56, 56), (90, 120, 60)).save(folder / "a.png")
-    model = prepare_model("nano-random")
-    images = prepare_images(str(folder), folder / "tensors", size=56, mode="crop")
-    return SimpleNamespace(model=model, images=images, reference=make_reference(model, images, folder, "cpu"))
+    return nano_run(tmp_path_factory.mktemp("computed"))
 
 
 def closure(stage, variant):
@@ -224,46 +210,6 @@ def test_every_function_that_makes_the_float32_outputs_is_in_their_key_or_left_o
     with Trace([]) as everything:
         make_reference(run.model, run.images, tmp_path / "again", "cpu")
     assert not [piece for piece in everything.seen if piece.startswith(("kernels.", "inference.fast."))]
-
-
-def raising(*_, **__):
-    raise AssertionError("it is not needed")
-
-
-DISTURBED = {  # what is left out of a checkpoint's key -> (object, name, what stands there instead)
-    "quantization.make_checkpoint:_describe": (
-        packing,
-        "_describe",
-        lambda *_: QuantizeResult(variant="x", outcome="ok", error=None, spec={}),
-    ),
-    "results": (decibels, "sqnr_db", lambda *_: 0.0),
-    "variants": (Variant, "spec", lambda self: {}),
-    "runtime.progress": (progress, "steps", lambda *_: contextlib.nullcontext(lambda: None)),
-    "model.vggt": (VGGT, "forward", raising),
-    "model.config": (VGGTConfig, "to_dict", lambda self: {}),
-    "model.weights.hub": (hub, "fetch", raising),
-}
-
-
-def test_each_name_left_out_of_a_checkpoints_key_has_a_test_that_it_decides_no_byte():
-    assert set(DISTURBED) == set(cache_keys.NOT_IN_A_CHECKPOINT)
-
-
-@pytest.mark.parametrize("left_out", DISTURBED)
-def test_what_is_left_out_of_a_checkpoints_key_decides_no_byte_of_a_tensor(run, tmp_path, monkeypatch, left_out):
-    def tensors(name):
-        packing._make(run.model, VARIANTS["int4_group64"], tmp_path / name, "cpu")
-        return load_file(tmp_path / name)
-
-    before = tensors("before.safetensors")
-    monkeypatch.setattr(*DISTURBED[left_out])
-    after = tensors("after.safetensors")
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
-
-
-def test_the_float32_outputs_are_made_without_the_defaults_of_variants_that_would_change_them():
-    assert (DEFAULT.tf32, DEFAULT.autocast, DEFAULT.compile) == (False, None, False)
 
 
 def of(stages, names=SOME):
