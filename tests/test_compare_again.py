@@ -40,6 +40,7 @@ def out(tmp_path):
 )
 def test_results_of_another_comparison_are_kept(out, tmp_path, flags, difference):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
     photos = str(tmp_path / "photos")
     other = settings_of(*(flag.replace("PHOTOS", photos) for flag in flags))
     with pytest.raises(ValueError) as refusal:
@@ -67,6 +68,7 @@ def test_other_methods_devices_and_caches_go_into_the_same_folder(out):
 
 def test_the_same_photos_by_a_relative_path_are_the_same(tmp_path, out, monkeypatch):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
     write_text(yaml.safe_dump(settings_of("--images", str(tmp_path / "photos"))), out / "config.yaml")
     monkeypatch.chdir(tmp_path)
     _configuration.expect_same_comparison(settings_of("--images", "photos/"), out)

@@ -1,16 +1,18 @@
 """The workflow's config.yaml as `compare` writes it, and whether a folder's results were made by the same one."""
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vggt_quant.cli._model_names import BUNDLED, expect_model
 from vggt_quant.cli._packed import refuse_packed
 from vggt_quant.quantization.catalog import load_variants
 from vggt_quant.variants import expect_variants
 
-OWN_NAMES = ("drawn", "tiny", "tiny-outliers")
+OWN_NAMES = ("drawn", *BUNDLED)
 """Words that mean the same in a folder that holds a file of that name."""
 
 
@@ -18,6 +20,7 @@ def configuration(args: Namespace) -> dict[str, Any]:
     """The workflow's config.yaml; folders and files as absolute paths, since the workflow runs in the output folder."""
     variants = load_variants(args.variants_file)
     expect_variants(args.variants or [], variants)
+    expect_model(args.model)
     refuse_packed(args.model)
     _expect_folder("--images", args.images, "drawn")
     # Rooms say nothing about photos, and drawing them at VGGT-1B's 518 pixels takes a minute.
@@ -92,6 +95,24 @@ def _expect_folder(flag: str, folder: str, *words: str) -> None:
         raise ValueError(
             f"There is no folder {folder}; {flag} takes a folder of photos or scenes, or {' or '.join(words)}."
         )
+    if folder not in words and not _may_hold_photos(Path(folder)):
+        raise ValueError(
+            f"There is no photo in {folder} or below it; {flag} takes a folder of .jpg or .png photos or of scenes, "
+            f"or {' or '.join(words)}."
+        )
+
+
+def _may_hold_photos(folder: Path) -> bool:
+    """Whether a file is named like a photo, or a link leads elsewhere; the step that reads photos looks closer."""
+    from vggt_quant.data.photo_files import photo_extensions
+
+    extensions = photo_extensions()
+    for place, folders, files in os.walk(folder):
+        if any(Path(name).suffix.lower() in extensions for name in files):
+            return True
+        if any(Path(place, name).is_symlink() for name in folders):
+            return True
+    return False
 
 
 def _absolute(name: str) -> str:
