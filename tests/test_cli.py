@@ -150,7 +150,7 @@ def test_images_says_how_many_where_and_which_is_first(photos, offline):
     """Also without a model: nobody should download 5 GB to see whether a folder holds photos."""
     shown = run("images", "--image_folder", photos, "--max_images", 2, **offline)
     assert shown.returncode == 0
-    assert shown.stderr == f"2 photos in {photos}, first photo_0.png\n"
+    assert shown.stderr == f"2 photos of 392 x 518 pixels (crop) from {photos}, first photo_0.png\n"
     result = json.loads(shown.stdout)
     (scene,) = result["scenes"]
     assert scene["paths"] == [str(photos / "photo_0.png"), str(photos / "photo_1.png")]

@@ -173,14 +173,13 @@ def test_editing_the_4_bit_format_reruns_exactly_the_4_bit_variants(mended, proj
 
 
 def test_editing_a_metric_requantizes_nothing(mended, project):
-    with project.edited(
-        "vggt_quant/evaluation/metrics/deviation.py", "\nimport torch\n", "\nimport torch\n\nREVISION = 2\n"
-    ):
+    with project.edited("vggt_quant/evaluation/metrics/depth.py", "def measure(", "def measure_it("):
         assert project.would_run() == {*stages(*VARIANTS, of=("accuracy",)), "report"}
 
 
 def test_editing_the_report_measures_nothing(mended, project):
-    with project.edited("vggt_quant/report/collect.py", "\nimport json\n", "\nimport json\n\nREVISION = 2\n"):
+    first = "\nfrom pathlib import Path\n"
+    with project.edited("vggt_quant/report/collect.py", first, f"{first}\nREVISION = 2\n"):
         assert project.would_run() == {"report"}
 
 

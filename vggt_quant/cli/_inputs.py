@@ -118,8 +118,8 @@ def image_settings(args: Namespace) -> dict[str, Any]:
 
 
 def log_scenes(result: ImagesResult) -> ImagesResult:
-    """Say what was found and what was skipped."""
-    log.info("%s", scenes_in_words(result))
+    """Say what was found, which photo comes first, and what was skipped."""
+    log.info("%s, first %s", scenes_in_words(result), Path(result.scenes[0].paths[0]).name)
     for skipped in [skipped for scene in result.scenes for skipped in scene.skipped]:
         log.warning("skipped %s: %s", skipped.path, skipped.reason)
     return result
