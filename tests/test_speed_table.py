@@ -296,7 +296,7 @@ def test_random_weights_come_in_the_sizes_of_a_model_however_it_is_called(model)
 def test_a_variant_that_cannot_be_is_named(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("../odd: {method: cast}")
-    with pytest.raises(ValueError, match="name of a variant should be letters, digits and underscores, a letter first, but is '../odd'"):
+    with pytest.raises(ValueError, match="name of a variant should be letters, .* but is '../odd'"):
         plan_of("--variants-file", str(file))
     file.write_text("broken: {method: round_to_nearest, config: {format: w3a3}}")
     with pytest.raises(ValueError, match="^Variant broken: .*w3a3"):
