@@ -238,6 +238,7 @@ CASES = {
     "inference/attention/float8.py": (append("print()"), of(MEASURED, ["fp8_attention8"])),
     "evaluation/metrics/depth.py": (append("print()"), of(["accuracy"])),
     "model/weights/pretrained.py": (decorated("load_state"), of(["checkpoint", "sweep"]) | REFERENCE),
+    "runtime/memory.py": (decorated("keep_freed_memory"), of(["speed", "sweep"])),
     "runtime/provenance.py": (decorated("commit"), set()),
     "model/weights/hub.py": (decorated("fetch"), set()),
     **{

@@ -53,6 +53,9 @@ NOT_MEASURED = {
 }
 """As for checkpoints, of what is measured."""
 
+OF_THE_PROCESS = ("runtime.memory:keep_freed_memory", "runtime.memory:let_segments_grow")
+"""What commands set in a timing process before it computes anything; times and peak memory depend on it."""
+
 
 def quantize_code(variant: Variant) -> str:
     """Hash of the settings and of the code that turns stored weights into the tensors of a checkpoint.
@@ -70,12 +73,12 @@ def accuracy_code(variant: Variant) -> str:
 
 def speed_code(variant: Variant) -> str:
     """Hash of all that turns a checkpoint into milliseconds."""
-    return digest([_run(variant), _code(variant, ["benchmark.timing:measure_speed"], NOT_MEASURED)])
+    return digest([_run(variant), _code(variant, ["benchmark.timing:measure_speed", *OF_THE_PROCESS], NOT_MEASURED)])
 
 
 def sweep_code(variant: Variant) -> str:
     """Hash of all that turns weights into a row of the speed table."""
-    entries = ["benchmark.sweep:measure_sweep", "data.random_photos:prepare"]
+    entries = ["benchmark.sweep:measure_sweep", *OF_THE_PROCESS, "data.random_photos:prepare"]
     code = _code(variant, entries, NOT_MEASURED)
     return digest([_run(variant), code, quantize_code(variant), reference_code()])
 
