@@ -190,7 +190,7 @@ def test_offline_uses_the_cache_alone(hub):
 
 HUB_SCRIPT = """
 import sys
-from vggt_quant.model.pretrained import resolve, weights_sha256
+from vggt_quant.model.weights.pretrained import resolve, weights_sha256
 source = resolve(sys.argv[1])
 print(source.revision, weights_sha256(source), source.paths[0])
 """

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vggt_quant.runtime import machine
+from vggt_quant.runtime import gpus, machine
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def two_gpus(tmp_path, monkeypatch):
 def test_only_gpus_that_cuda_would_show_are_named(two_gpus, monkeypatch, visible, expected):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert machine.gpu_names() == expected
+    assert gpus.gpu_names() == expected
     assert machine.resolve_device("auto") == ("cuda" if expected else "cpu")
 
 
@@ -51,11 +51,11 @@ def test_cuda_without_a_gpu_is_refused(two_gpus, monkeypatch):
 def test_the_peak_is_never_below_what_is_resident():
     # In a fresh process: this one may have freed memory to hand out again, which is resident already.
     code = """
-from vggt_quant import machine
-now = machine.resident_bytes()
+from vggt_quant.runtime import memory
+now = memory.resident_bytes()
 block = b"x" * 64_000_000
-assert machine.resident_bytes() >= now + len(block)
-assert machine.peak_resident_bytes() >= now + len(block)
+assert memory.resident_bytes() >= now + len(block)
+assert memory.peak_resident_bytes() >= now + len(block)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -74,9 +74,9 @@ def test_every_command_lets_the_segments_of_the_gpus_allocator_grow_unless_it_is
 def test_freed_memory_is_kept_for_the_next_pass():
     """In a process of its own, since it cannot be taken back."""
     code = (
-        "import torch; from vggt_quant import machine; assert machine.keep_freed_memory(); "
-        "before = machine.resident_bytes(); held = [torch.ones(2**20) for _ in range(20)]; del held; "
-        "assert machine.resident_bytes() - before > 7e7, machine.resident_bytes() - before"
+        "import torch; from vggt_quant.runtime import memory; assert memory.keep_freed_memory(); "
+        "before = memory.resident_bytes(); held = [torch.ones(2**20) for _ in range(20)]; del held; "
+        "assert memory.resident_bytes() - before > 7e7, memory.resident_bytes() - before"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
