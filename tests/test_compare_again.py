@@ -107,7 +107,8 @@ def test_a_config_of_an_older_version_is_understood(out):
 
 
 def test_results_of_an_older_version_are_named_and_damage_and_other_variants_are_none(out):
-    cure = "they are measured again, and the cache's checkpoints are kept."
+    cure = "they are measured again, checkpoints whose key is unchanged are reused, and files in cache/checkpoints"
+    cure += " that no result names may be deleted."
     sentence = f"{out} holds results of an older version: {cure}"
     assert _older_results.remark(out, ["fp32"]) == sentence  # {} lacks every field
     assert _older_results.remark(out, ["bf16"]) is None
@@ -122,3 +123,14 @@ def test_the_workflow_is_told_of_results_of_an_older_version(out, monkeypatch, c
     assert cli.main(["keys", "--config", "config.yaml"]) == 0
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert note.startswith(f"{out} holds results of an older version")
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_copy_of_results_without_the_workflows_records_is_refused_in_one_sentence(out, capsys, flags):
+    (out / "model.json").write_text('{"name": "of an older version"}')
+    words = ["compare", "--model", "nano-random", "--variants", "fp32", "--device", "cpu", "--output", str(out), *flags]
+    assert cli.main(words) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"{out} holds results that were not made from this working directory" in sentence
+    assert sentence.endswith("choose another --output, or delete them; the cache may stay.")
+    assert not (out / ".snakemake").exists()

@@ -12,6 +12,7 @@ import sample_results
 from msgspec.structs import replace
 from sample_results import error, speed, status
 
+from vggt_quant.cli import main as cli
 from vggt_quant.report.collect import collect, write_report
 from vggt_quant.results.report_schema import ComparisonReport, VariantRow
 from vggt_quant.results.schema import read, write
@@ -184,6 +185,36 @@ def test_a_failed_shared_step_is_an_error_of_the_report(run):
     assert report.reference is None
     assert [e.stage for e in report.errors] == ["report", "calibrate", "reference"]
     assert "broken.status.json" in report.errors[0].message
+
+
+def test_files_of_another_version_are_told_in_one_sentence_with_the_cure_in_sight(run, tmp_path):
+    results, logs, variants = run
+    for path in [*results.rglob("*.json"), *logs.rglob("*.json")]:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    report = write_report(results, logs, variants, tmp_path / "out")
+    (told,) = report.errors
+    count = len([*logs.rglob("*.json")]) + 3
+    assert told.message.startswith("run compare again to measure again what another version wrote: ")
+    assert told.message.endswith(f"/reference.json and {count - 1} more.")
+    lines = (tmp_path / "out" / "comparison_summary.txt").read_text().splitlines()
+    assert (
+        "  bf16 failed in quantize: quantize/bf16.json is of another version; run compare again to measure again."
+        in lines
+    )
+    assert sum("another version" in line for line in lines) == 1 + len(list(results.glob("quantize/*.json")))
+
+
+def test_a_variant_that_nothing_names_is_refused_and_no_report_is_written(run, tmp_path, capsys):
+    results, logs, _ = run
+    words = ["report", "--results", str(results), "--logs", str(logs), "--output", str(tmp_path / "out"), "--variants"]
+    assert cli.main([*words, "fp32,int4_group65"]) == 2
+    assert "There is no variant 'int4_group65' (did you mean 'int4_group64'?); there are " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "mine.yaml").write_text("mine: {method: cast}\n")
+    assert cli.main([*words, "mine", "--variants-file", str(tmp_path / "mine.yaml")]) == 0
+    assert cli.main([*words, "gone"]) == 2
+    (results / "speed" / "gone.json").write_text("{}")
+    assert cli.main([*words, "gone"]) == 0, "a result names it"
 
 
 def test_a_report_about_nothing_says_so(tmp_path):

@@ -296,4 +296,6 @@ def test_results_made_in_another_working_directory_are_not_believed(project, men
     shutil.copytree(project.run / "results", tmp_path / "results")
     elsewhere = project.snakemake("--dry-run", "--directory", str(tmp_path))
     assert elsewhere.returncode == 1
-    assert "results holds results that were not made from this working directory" in said(elsewhere)
+    sentence = f"{tmp_path / 'results'} holds results that were not made from this working directory"
+    assert sentence in said(elsewhere)
+    assert "older version" not in said(elsewhere)

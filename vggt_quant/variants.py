@@ -4,6 +4,7 @@ Checks, messages, schemas and the tables of `config/README.md` come from the typ
 method's file defines its settings; `quantization.catalog` checks them. Imports no torch.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -249,7 +250,7 @@ def find_variant(name: str, path: Path | str | None = None) -> Variant:
     return variants[name]
 
 
-def expect_variants(names: list[str], variants: dict[str, Variant]) -> None:
+def expect_variants(names: list[str], variants: Collection[str]) -> None:
     """Refuse names that are not among the variants.
 
     Raises:

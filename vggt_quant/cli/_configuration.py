@@ -65,6 +65,19 @@ def expect_same_comparison(settings: dict[str, Any], folder: Path) -> None:
         raise ValueError(f"{folder} holds results for {' and '.join(differences)}: {cure}.")
 
 
+def expect_own_results(folder: Path) -> None:
+    """Refuse results without the records by which the workflow tells whether they are up to date, as in a copy.
+
+    Raises:
+        ValueError: There are such results in `folder`.
+    """
+    if (folder / "model.json").exists() and not (folder / ".snakemake" / "metadata").is_dir():
+        raise ValueError(
+            f"{folder} holds results that were not made from this working directory, so nobody can tell what they "
+            "depend on: choose another --output, or delete them; the cache may stay."
+        )
+
+
 def _read_decisive(file: Path) -> dict[str, str]:
     try:
         return _decisive(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -30,7 +30,10 @@ def remark(folder: Path, variants: Iterable[str]) -> str | None:
 
 def sentence(folder: Path) -> str:
     """What people are told."""
-    return f"{folder} holds results of an older version: they are measured again, and the cache's checkpoints are kept."
+    return (
+        f"{folder} holds results of an older version: they are measured again, checkpoints whose key is unchanged are "
+        "reused, and files in cache/checkpoints that no result names may be deleted."
+    )
 
 
 def _is_older(kind: type, file: Path) -> bool:

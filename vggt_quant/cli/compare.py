@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from vggt_quant.cli import flags
-from vggt_quant.cli._configuration import configuration, expect_same_comparison
+from vggt_quant.cli._configuration import configuration, expect_own_results, expect_same_comparison
 from vggt_quant.cli._profile import Profile, find_profile
 from vggt_quant.cli._stale_lock import remove_stale_lock
 from vggt_quant.results.files import write_text
@@ -50,7 +50,7 @@ def run(args: Namespace) -> int:
 
     Raises:
         ValueError: A variant, device, workflow profile or image folder that does not exist; an output folder that
-            another run works in, or that holds results of another model or other photos.
+            another run works in, or that holds results of another model or other photos, or copied ones.
     """
     out = args.output.absolute()
     profile = find_profile(args.workflow_profile or os.environ.get(PROFILE) or "default")
@@ -58,6 +58,7 @@ def run(args: Namespace) -> int:
         machine.resolve_device(args.device)
     settings = configuration(args)
     with locks.sole_run(out):
+        expect_own_results(out)
         # The results there are not made by the settings of a dry run.
         config = out / (".dry-run.yaml" if args.dry_run else "config.yaml")
         if not args.dry_run:

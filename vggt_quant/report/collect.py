@@ -33,6 +33,7 @@ from vggt_quant.results.schema import (
     Failed,
     ImagesResult,
     ModelResult,
+    OtherVersionError,
     Outcome,
     QuantizeResult,
     ReferenceResult,
@@ -63,6 +64,8 @@ class _Found:
     result: Any = None
     error: Error | None = None
     is_missing: bool = False
+    is_foreign: bool = False
+    """Whether another version of this package wrote it."""
 
 
 def collect(
@@ -83,14 +86,16 @@ def collect(
         calibration: The result of that step, where the run has one.
     """
     results_dir = Path(results_dir)
-    statuses, errors = _read_statuses(Path(logs_dir))
+    statuses, errors, foreign = _read_statuses(Path(logs_dir))
     paths = {stage: results_dir / f"{stage}.json" for stage in SHARED_STAGES} | {"calibration": calibration}
     shared = {
         stage: _read_stage(cls, path, stage, statuses.get((stage, None)))
         for stage, cls in SHARED_STAGES.items()
         if (path := paths[stage])
     }
-    errors += [found.error for found in shared.values() if found.error]
+    foreign += [paths[stage] for stage, found in shared.items() if found.is_foreign]
+    errors += [found.error for found in shared.values() if found.error and not found.is_foreign]
+    errors += [_of_another_version(foreign)] if foreign else []
     rows = _with_ratios([_collect_row(results_dir, variant, statuses) for variant in variants])
     metrics, rows = _described_once(rows)
     rows = with_estimates(rows, metrics)
@@ -129,13 +134,16 @@ def write_report(
     return report
 
 
-def _read_statuses(logs_dir: Path) -> tuple[Statuses, list[Error]]:
-    """The latest status of each step, and the errors of steps that belong to no variant and leave no result."""
+def _read_statuses(logs_dir: Path) -> tuple[Statuses, list[Error], list[Path]]:
+    """The latest status of each step, errors of steps without variant and result, and files of another version."""
     statuses: Statuses = {}
-    errors = []
+    errors, foreign = [], []
     for path in sorted(logs_dir.rglob("*.status.json")):
         try:
             status = read(Status, path)
+        except OtherVersionError:
+            foreign.append(path)
+            continue
         except ValueError as error:
             errors.append(_input_error("report", str(error)))
             continue
@@ -144,7 +152,13 @@ def _read_statuses(logs_dir: Path) -> tuple[Statuses, list[Error]]:
             statuses[key] = status
     known = {*SHARED_STAGES, *VARIANT_STAGES, "report"}
     others = [s for (stage, _), s in statuses.items() if stage not in known and s.outcome == "failed"]
-    return statuses, errors + [_error_of(status.stage, status.error) for status in others]
+    return statuses, errors + [_error_of(status.stage, status.error) for status in others], foreign
+
+
+def _of_another_version(paths: list[Path]) -> Error:
+    """One sentence for all such files."""
+    count = f"{paths[-1]} and {len(paths) - 1} more" if len(paths) > 1 else str(paths[0])
+    return _input_error("report", f"run compare again to measure again what another version wrote: {count}.")
 
 
 def _read_stage(cls: type[Record], path: Path, stage: str, status: Status | None) -> _Found:
@@ -156,6 +170,9 @@ def _read_stage(cls: type[Record], path: Path, stage: str, status: Status | None
         return _Found(outcome="failed", error=_input_error(stage, message), is_missing=True)
     try:
         result = read_outcome(cls, path) if stage in VARIANT_STAGES else read(cls, path)
+    except OtherVersionError:
+        message = f"{'/'.join(path.parts[-2:])} is of another version; run compare again to measure again."
+        return _Found(outcome="failed", error=_input_error(stage, message), is_foreign=True)
     except ValueError as error:
         return _Found(outcome="failed", error=_input_error(stage, str(error)))
     if status and status.outcome == "failed" and not _is_later(result, status):

@@ -25,6 +25,10 @@ Outcome = Literal["ok", "unsupported", "failed"]
 MemoryKind = Literal["cuda allocator", "resident set"]
 
 
+class OtherVersionError(ValueError):
+    """A result file that another version of this package wrote."""
+
+
 class Provenance(Record, frozen=True, kw_only=True):
     """Where and with what a file was made."""
 
@@ -277,7 +281,9 @@ def _read(kind: Any, name: str, path: Path | str) -> Any:
     version = data.pop("schema_version", None) if isinstance(data, dict) else SCHEMA_VERSION
     if version != SCHEMA_VERSION:
         written = "an older version" if version is None or version in range(SCHEMA_VERSION) else "another version"
-        raise ValueError(f"{path} is a result of {written} of vggt_quant; delete it and run again to measure again.")
+        raise OtherVersionError(
+            f"{path} is a result of {written} of vggt_quant; delete it and run again to measure again."
+        )
     try:
         return build(kind, data)
     except ValueError as error:

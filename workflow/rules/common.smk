@@ -26,10 +26,7 @@ def check_and_ask_for_keys():
     if run.returncode:
         # No WorkflowError, which would add the lines of this file.
         sys.exit(run.stderr.strip().removeprefix("vggt-quant: keys: "))
-    keys = json.loads(run.stdout)
-    if workflow.is_main_process:
-        print(*keys["notes"], sep="\n", end="\n" if keys["notes"] else "", file=sys.stderr)
-    return keys
+    return json.loads(run.stdout)
 
 
 KEYS = check_and_ask_for_keys()
@@ -67,9 +64,15 @@ def refuse_results_of_elsewhere():
     has_records = Path(".snakemake/metadata").is_dir() and not runs_elsewhere
     if workflow.is_main_process and Path(result("model.json")).exists() and not has_records:
         sys.exit(
-            f"{RESULTS} holds results that were not made from this working directory, so nobody can tell what they depend"
-            " on. Choose another results_dir (compare: --output) or delete them; the cache may stay."
+            f"{os.path.abspath(RESULTS)} holds results that were not made from this working directory, so nobody can tell"
+            " what they depend on. Choose another results_dir (compare: --output) or delete them; the cache may stay."
         )
+
+
+def print_notes():
+    """Once, and after the checks, because a note says what this run will do."""
+    if workflow.is_main_process:
+        print(*KEYS["notes"], sep="\n", end="\n" if KEYS["notes"] else "", file=sys.stderr)
 
 
 def refuse_to_guess_the_device():
@@ -100,6 +103,7 @@ def digest_of(path):
 
 refuse_results_of_elsewhere()
 refuse_to_guess_the_device()
+print_notes()
 GPU = 1 if DEVICE == "cuda" else 0
 # Without --cores (a cluster, --summary) those of this machine.
 CORES = workflow.resource_settings.cores or os.cpu_count()

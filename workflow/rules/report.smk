@@ -4,7 +4,7 @@ NAMES = ",".join(VARIANTS)
 CALIBRATION_FLAG = "--calibration" if CALIBRATION else ""
 REPORT = (
     f"{VGGT_QUANT} report --results {shlex.quote(RESULTS)} --logs {shlex.quote(LOGS)} --variants {NAMES}"
-    f" {CALIBRATION_FLAG} {shlex.quote(CALIBRATION) if CALIBRATION else ''}"
+    f" --variants-file {shlex.quote(VARIANTS_FILE)} {CALIBRATION_FLAG} {shlex.quote(CALIBRATION) if CALIBRATION else ''}"
 )
 
 
@@ -25,4 +25,4 @@ rule report:
     # The folders come from the files' paths, because Snakemake downloads results on S3 to another folder.
     shell:
         '{VGGT_QUANT} report --results "$(dirname {input.shared[0]:q})" --logs {LOGS:q} --variants {NAMES}'
-        ' {CALIBRATION_FLAG} {input.calibration:q} --output "$(dirname {output[0]:q})" > {log:q} 2>&1'
+        ' --variants-file {VARIANTS_FILE:q} {CALIBRATION_FLAG} {input.calibration:q} --output "$(dirname {output[0]:q})" > {log:q} 2>&1'
