@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from vggt_quant.inference import attention
-from vggt_quant.inference.attention.base import ranked
+from vggt_quant.inference.attention._choice import ranked
 from vggt_quant.results import decibels
 from vggt_quant.variants import ATTENTIONS, RunSettings
 

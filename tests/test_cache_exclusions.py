@@ -11,7 +11,7 @@ from small_run import nano_run
 from vggt_quant.benchmark import sweep, timing
 from vggt_quant.evaluation import accuracy, reference
 from vggt_quant.inference import engine
-from vggt_quant.inference.attention import base as attention
+from vggt_quant.inference.attention import _choice as attention
 from vggt_quant.kernels import products
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.weights import hub

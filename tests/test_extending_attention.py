@@ -34,7 +34,7 @@ except ValueError as error:
     print(error)
 assert "torch" not in sys.modules
 import torch
-from vggt_quant.inference.attention.base import describe, unsupported
+from vggt_quant.inference.attention._choice import describe, unsupported
 from vggt_quant.inference.plan import Plan
 print(describe(torch.device("cpu"), 64, settings))
 print(unsupported(torch.device("cpu"), 32, "chunked"))

@@ -22,7 +22,7 @@ from vggt_quant.results import decibels
 pytest.importorskip("triton", reason="needs Triton")
 
 from vggt_quant.inference import fast
-from vggt_quant.inference.attention import base as attention
+from vggt_quant.inference.attention import _choice as attention
 from vggt_quant.inference.fast.dense_head import FRAMES_PER_CHUNK, FastDenseHead
 from vggt_quant.variants import Policy
 

@@ -11,7 +11,7 @@ from vggt_quant.results.decibels import sqnr_db
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from vggt_quant.inference.attention import base as attention
+from vggt_quant.inference.attention import _choice as attention
 from vggt_quant.kernels import attention_fp8, attention_fp8_pack
 from vggt_quant.kernels.torch_reference import FLOAT8
 

@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from vggt_quant.data.prepare import prepare_model
 from vggt_quant.inference import engine
-from vggt_quant.inference.attention import base as attention
+from vggt_quant.inference.attention import _choice as attention
 from vggt_quant.inference.engine import UnsupportedError, compiled, open_checkpoint, ready
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
 from vggt_quant.quantization import checkpoint, formats, methods, quantize

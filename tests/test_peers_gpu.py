@@ -10,7 +10,7 @@ from kernel_cases import COMPILED
 from test_formats import PEERS, pack
 
 from vggt_quant.data.prepare import prepare_model
-from vggt_quant.inference.attention import base as attention
+from vggt_quant.inference.attention import _choice as attention
 from vggt_quant.inference.attention import torch_sdpa
 from vggt_quant.inference.engine import open_checkpoint
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve

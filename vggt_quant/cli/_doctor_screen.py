@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 from rich.table import Table
 
-from vggt_quant.inference.attention.base import usual
+from vggt_quant.inference.attention._choice import usual
 from vggt_quant.inference.engine import device_kinds, unsupported
 from vggt_quant.quantization import formats, methods
 from vggt_quant.runtime import machine

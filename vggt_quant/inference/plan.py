@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vggt_quant.inference import attention
-from vggt_quant.inference.attention.base import takes
+from vggt_quant.inference.attention._choice import takes
 from vggt_quant.quantization.formats.base import PackedBase
 from vggt_quant.variants import RunSettings
 

@@ -196,7 +196,7 @@ class AccuracyResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag
     variant: str
     label: str
     run: dict[str, Any]
-    """How the checkpoint was run: the fields of `variants.Run`."""
+    """How the checkpoint was run: the fields of `variants.RunSettings`."""
     metrics: Metrics | None
     """What the figures of the scenes are. Null in a report, which says it once for all variants."""
     scenes: list[SceneAccuracy]
@@ -215,7 +215,7 @@ class SpeedResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="o
     outcome: ClassVar[Literal["ok"]] = "ok"
     variant: str
     run: dict[str, Any]
-    """How the checkpoint was run: the fields of `variants.Run`."""
+    """How the checkpoint was run: the fields of `variants.RunSettings`."""
     shape: list[int]
     compute_dtype: str
     kernels: dict[str, str]

@@ -61,7 +61,7 @@ class SweepResult(Record, frozen=True, kw_only=True, tag_field="outcome", tag="o
     started: str | None = None
     """When the run of the whole table started that this belongs to: speedups compare within one run."""
     run: dict[str, Any]
-    """How the checkpoint was run: the fields of `variants.Run`."""
+    """How the checkpoint was run: the fields of `variants.RunSettings`."""
     image_size: list[int]
     compute_dtype: str
     load_seconds: float

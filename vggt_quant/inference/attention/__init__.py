@@ -1,4 +1,6 @@
-"""Attention backends of the fast engine, one per file, found by file name; `base` defines what a file declares.
+"""Attention backends of the fast engine, one per file, found by file name.
+
+`base` defines what a file declares, `_choice` which one runs.
 
 Their names are the values of a variant's `run.attention`. They are read without importing torch.
 """
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """All backends, by file name."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if name != "base" and not name.startswith("_"))
 
 
 def get(name: str) -> Backend:

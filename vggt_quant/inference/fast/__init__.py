@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vggt_quant.inference.attention.base import describe
+from vggt_quant.inference.attention._choice import describe
 from vggt_quant.inference.fast.dense_head import lay_out as _lay_out
 from vggt_quant.inference.fast.forward import FastForward, unsupported
 from vggt_quant.inference.fast.graph import WORDS, GraphedPass

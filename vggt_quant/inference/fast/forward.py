@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vggt_quant.inference.attention import base as attentions
+from vggt_quant.inference.attention import _choice as attentions
+from vggt_quant.inference.attention.base import Attend
 from vggt_quant.inference.fast.blocks import FastBlock, Stream
 from vggt_quant.inference.fast.camera_head import FastCameraHead
 from vggt_quant.inference.fast.dense_head import FastDenseHead
@@ -164,7 +165,7 @@ class FastForward:
         )
 
 
-def _fast(blocks: Iterable[nn.Module], attend: attentions.Attend) -> list[FastBlock]:
+def _fast(blocks: Iterable[nn.Module], attend: Attend) -> list[FastBlock]:
     return [FastBlock(cast(Block, block), attend) for block in blocks]
 
 
