@@ -174,7 +174,7 @@ class TestRunpod:
             pod.wait_for(lambda: ["sleep", "infinity"] in pod.commands(), seconds=300)
             assert report.is_file(), pod.said()
             assert {path.name for path in tmp_path.iterdir()} >= VOLUME
-            rows = json.loads(report.read_text())["methods"]
+            rows = json.loads(report.read_text())["variants"]
             assert {row["variant"]: row["outcome"] for row in rows} == {"fp32": "ok", "int8_symmetric": "ok"}
             assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) >= 2
             (log,) = (tmp_path / "logs").iterdir()
