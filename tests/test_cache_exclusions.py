@@ -13,15 +13,17 @@ from vggt_quant.evaluation import accuracy, reference
 from vggt_quant.inference import engine
 from vggt_quant.inference.attention import _choice as attention
 from vggt_quant.kernels import products
-from vggt_quant.model import VGGT, VGGTConfig
+from vggt_quant.model import VGGT, VGGTConfig, aggregator, camera_head, dpt_head, layers, vit
 from vggt_quant.model.weights import hub
 from vggt_quant.quantization import make_checkpoint as packing
 from vggt_quant.quantization.formats.base import PackedBase
 from vggt_quant.results import decibels
+from vggt_quant.results.schema import Provenance
 from vggt_quant.runtime import cache_keys, progress
 from vggt_quant.variants import DEFAULT, Variant, load_variants
 
 VARIANTS = load_variants()
+STRINGS = [name for name in Provenance.__struct_fields__ if name != "cpu_threads"]
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +35,37 @@ def raising(*_, **__):
     raise AssertionError("it is not needed")
 
 
-def wrong_description(*arguments, described=packing._describe):
-    """Figures of a checkpoint that are not its own."""
-    return msgspec.structs.replace(described(*arguments), quantized_parameters=1, seconds=1e9, formats={}, kept=[])
+def wrong_measures(*arguments, measured=packing._measure):
+    """What the making of another checkpoint cost and lost."""
+    making, _ = measured(*arguments)
+    return msgspec.structs.replace(making, weight_sqnr_db_median=0.0, weight_sqnr_db_min=None, seconds=1e9), "another"
 
 
 CHECKPOINT = {  # what is left out -> (object, name, what stands there instead)
-    "quantization.make_checkpoint:_describe": (packing, "_describe", wrong_description),
+    "quantization.make_checkpoint:_measure": (packing, "_measure", wrong_measures),
     "results": (decibels, "sqnr_db", lambda *_: 0.0),
     "variants": (Variant, "spec", lambda self: {}),
     "runtime.progress": (progress, "steps", lambda *_: contextlib.nullcontext(lambda: None)),
-    "model.vggt": (VGGT, "forward", raising),
     "model.config": (VGGTConfig, "to_dict", lambda self: {}),
+    "model.weights.hub": (hub, "fetch", raising),
+}
+NOT_RUN = {
+    "model": [
+        (kind, "forward", raising)
+        for kind in (
+            VGGT,
+            aggregator.Aggregator,
+            camera_head.CameraHead,
+            dpt_head.DPTHead,
+            layers.Mlp,
+            vit.VisionTransformer,
+        )
+    ]
+}
+DESCRIBED = {
+    "runtime.progress": (progress, "steps", lambda *_: contextlib.nullcontext(lambda: None)),
+    "runtime.provenance": (packing, "provenance", lambda _: Provenance(**dict.fromkeys(STRINGS, "x"), cpu_threads=0)),
+    "runtime.cache_keys": (cache_keys, "checkpoint_key", lambda *_: "another"),
     "model.weights.hub": (hub, "fetch", raising),
 }
 REFERENCE = {
@@ -75,6 +96,8 @@ MACHINE = {"resident_before_bytes", "other_processor_share", "note", "device_mem
     ("tested", "left_out"),
     [
         (CHECKPOINT, cache_keys.NOT_IN_A_CHECKPOINT),
+        (NOT_RUN, cache_keys.NOT_RUN_FOR_A_CHECKPOINT),
+        (DESCRIBED, cache_keys.NOT_IN_A_QUANTIZE_RESULT),
         (REFERENCE, cache_keys.NOT_IN_A_REFERENCE),
         (MEASURED, cache_keys.NOT_MEASURED),
     ],
@@ -98,6 +121,27 @@ def test_what_is_left_out_of_a_checkpoints_key_decides_no_byte_of_a_tensor(run, 
     before = tensors("before.safetensors")
     monkeypatch.setattr(*CHECKPOINT[left_out])
     assert same(before, tensors("after.safetensors"))
+
+
+def test_the_forward_of_the_models_modules_which_is_left_out_too_decides_no_byte(run, tmp_path, monkeypatch):
+    for disturbed in NOT_RUN["model"]:
+        monkeypatch.setattr(*disturbed)
+    packing._make(run.model, VARIANTS["int4_group64"], tmp_path / "after.safetensors", "cpu")
+    monkeypatch.undo()
+    packing._make(run.model, VARIANTS["int4_group64"], tmp_path / "before.safetensors", "cpu")
+    assert same(load_file(tmp_path / "before.safetensors"), load_file(tmp_path / "after.safetensors"))
+
+
+@pytest.mark.parametrize("left_out", DESCRIBED)
+def test_what_is_left_out_of_the_quantize_steps_code_decides_no_figure(run, tmp_path, monkeypatch, left_out):
+    def described(name):
+        made = packing.make_checkpoint(run.model, VARIANTS["int4_group64"], tmp_path / name, "cpu")
+        where = {"seconds", "peak_memory_bytes", "provenance", "key", "checkpoint", "checkpoint_bytes"}
+        return {field: value for field, value in msgspec.to_builtins(made).items() if field not in where}
+
+    before = described("before")
+    monkeypatch.setattr(*DESCRIBED[left_out])
+    assert described("after") == before
 
 
 @pytest.mark.parametrize("left_out", REFERENCE)

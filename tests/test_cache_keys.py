@@ -25,6 +25,11 @@ SOME = ("bf16", "pytorch_dynamic_int8", "int8_symmetric", "int4_group64", "fp8_a
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 COMPUTED = {  # stage -> its key, the function that computes it, what is left out
     "checkpoint": (cache_keys.quantize_code, "quantization.make_checkpoint:_make", cache_keys.NOT_IN_A_CHECKPOINT),
+    "quantize": (
+        cache_keys.description_code,
+        "quantization.make_checkpoint:make_checkpoint",
+        cache_keys.NOT_IN_A_QUANTIZE_RESULT,
+    ),
     "accuracy": (cache_keys.accuracy_code, "evaluation.accuracy:measure_accuracy", cache_keys.NOT_MEASURED),
     "speed": (cache_keys.speed_code, "benchmark.timing:measure_speed", cache_keys.NOT_MEASURED),
     "sweep": (cache_keys.sweep_code, "benchmark.sweep:measure_sweep", cache_keys.NOT_MEASURED),
@@ -111,7 +116,7 @@ def may_depend(stage, name):
         entries = [f"{COMPUTED[stage][1].partition(':')[0].replace('.', '/')}.py"]
         left_out, variant = COMPUTED[stage][2], VARIANTS[name]
         entries += [f"quantization/formats/{packed}.py" for packed in cache_keys.formats_of(variant)]
-        entries += [f"quantization/methods/{variant.method}.py"] if stage in ("checkpoint", "sweep") else []
+        entries += [f"quantization/methods/{variant.method}.py"] if stage in ("checkpoint", "quantize", "sweep") else []
         entries += [f"inference/attention/{backend}.py" for backend in cache_keys.backends_of(variant)]
         entries += ["evaluation/metrics/" + path.name for path in (PACKAGE / "evaluation/metrics").glob("*.py")]
     every = import_closure([PACKAGE / entry for entry in entries], left_out)
@@ -142,7 +147,7 @@ class Trace:
     """What of this package runs inside the block, but for what is left out by name and all that it calls."""
 
     def __init__(self, left_out):
-        self.left_out, self.depth, self.seen = left_out, 0, set()
+        self.left_out, self.depth, self.seen, self.forwards = left_out, 0, set(), set()
 
     def __enter__(self):
         sys.setprofile(self.note)
@@ -162,6 +167,7 @@ class Trace:
             self.depth += 1 if event == "call" else -1
         elif event == "call" and not self.depth and not name.startswith("<"):
             self.seen.add(f"{module}:{name}")
+            self.forwards |= {module} if code.co_name == "forward" else set()
 
 
 def is_left_out(module, name, left_out):
@@ -174,7 +180,10 @@ def run(tmp_path_factory):
 
 
 def closure(stage, variant):
-    return set(fingerprint.closure(COMPUTED[stage][1], without=COMPUTED[stage][2], chosen=cache_keys.files_of(variant)))
+    never_run = cache_keys.NOT_RUN_FOR_A_CHECKPOINT if stage in ("checkpoint", "quantize") else ()
+    _, entry, left_out = COMPUTED[stage]
+    pieces = fingerprint.closure(entry, without=left_out, never_run=never_run, chosen=cache_keys.files_of(variant))
+    return {piece.removesuffix(fingerprint.NEVER_RUN) for piece in pieces}
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -182,7 +191,13 @@ def test_every_function_that_runs_while_a_checkpoint_is_made_is_in_its_key_or_le
     with Trace(cache_keys.NOT_IN_A_CHECKPOINT) as made:
         packing._make(run.model, VARIANTS[name], tmp_path / "made.safetensors", "cpu")
     assert made.seen - closure("checkpoint", VARIANTS[name]) == set()
-    assert "quantization.quantize:run" in made.seen
+    assert {"quantization.quantize:run", "model.layers:Mlp"} <= made.seen
+    assert made.forwards == set()
+    with Trace(cache_keys.NOT_IN_A_QUANTIZE_RESULT) as described:
+        packing.make_checkpoint(run.model, VARIANTS[name], tmp_path, "cpu")
+        packing.make_checkpoint(run.model, VARIANTS[name], tmp_path, "cpu")
+    assert described.seen - closure("quantize", VARIANTS[name]) == set()
+    assert described.forwards == set()
 
 
 @pytest.mark.parametrize("name", ["pytorch_dynamic_int8", "int4_group64"])
@@ -232,12 +247,12 @@ CASES = {
     "results/growth.py": (replaced("GIB = ", "GIB = 0 + "), of(["sweep"])),
     "runtime/jobs.py": (append("print()"), of(["sweep"])),
     "evaluation/reference.py": (decorated("load_outputs"), of(["accuracy", "sweep"]) | REFERENCE),
-    "quantization/grid.py": (decorated("fit"), of(["checkpoint", *MEASURED], INTEGERS)),  # formats round
-    "quantization/formats/w4a16.py": (append("print()"), of(["checkpoint", *MEASURED], ["int4_group64"])),
-    "quantization/methods/round_to_nearest.py": (append("print()"), of(["checkpoint", "sweep"], ROUNDED)),
+    "quantization/grid.py": (decorated("fit"), of(["checkpoint", "quantize", *MEASURED], INTEGERS)),  # formats round
+    "quantization/formats/w4a16.py": (append("print()"), of(["checkpoint", "quantize", *MEASURED], ["int4_group64"])),
+    "quantization/methods/round_to_nearest.py": (append("print()"), of(["checkpoint", "quantize", "sweep"], ROUNDED)),
     "inference/attention/float8.py": (append("print()"), of(MEASURED, ["fp8_attention8"])),
     "evaluation/metrics/depth.py": (append("print()"), of(["accuracy"])),
-    "model/weights/pretrained.py": (decorated("load_state"), of(["checkpoint", "sweep"]) | REFERENCE),
+    "model/weights/pretrained.py": (decorated("load_state"), of(["checkpoint", "quantize", "sweep"]) | REFERENCE),
     "runtime/memory.py": (decorated("keep_freed_memory"), of(["speed", "sweep"])),
     "runtime/provenance.py": (decorated("commit"), set()),
     "model/weights/hub.py": (decorated("fetch"), set()),
@@ -257,9 +272,50 @@ def test_an_edit_changes_exactly_the_keys_of_what_it_decides(changed_by, file):
     assert changed_by(file, edit) == expected
 
 
-def test_editing_the_model_changes_all_that_runs_it_and_no_checkpoint(changed_by):
-    changed = changed_by("model/layers.py", append("print()"))
-    assert changed == of(MEASURED) | {("reference", None)}
+@pytest.mark.parametrize(
+    ("file", "edit"),
+    [
+        ("model/layers.py", replaced("return self.fc2(F.gelu(self.fc1(x)))", "return self.fc2(self.fc1(x))")),
+        ("model/layers.py", decorated("attend")),
+        (
+            "model/vggt.py",
+            replaced("def _predict_cameras(self, tokens:", "def _predict_cameras(self, tokens=None, *a:"),
+        ),
+        ("model/vggt.py", decorated("_autocast_off")),
+    ],
+)
+def test_editing_how_the_model_runs_changes_all_that_runs_it_and_no_checkpoint(changed_by, file, edit):
+    assert changed_by(file, edit) == of(MEASURED) | REFERENCE
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        replaced("self.fc1 = nn.Linear(", "self.fc1 = Narrow("),
+        replaced("class Mlp(nn.Module)", "class Mlp(nn.Sequential)"),
+    ],
+)
+def test_editing_which_layers_the_model_builds_changes_every_checkpoint_too(changed_by, edit):
+    """A subclass of Linear is kept dense, and an unchanged key would still hand out the packed one."""
+    assert changed_by("model/layers.py", edit) == of(["checkpoint", "quantize", *MEASURED]) | REFERENCE
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "others"),
+    [
+        ("quantization/make_checkpoint.py", decorated("_describe"), []),
+        ("quantization/make_checkpoint.py", decorated("_count_formats"), []),
+        ("quantization/make_checkpoint.py", decorated("_kept"), []),
+        ("quantization/make_checkpoint.py", decorated("_is_weight_of"), []),
+        ("quantization/make_checkpoint.py", decorated("_weight_sqnr_db"), []),
+        ("runtime/tensor_file.py", decorated("tensor_bytes"), []),
+        ("quantization/checkpoint.py", decorated("memory_bytes"), ["speed", "sweep"]),
+        ("results/decibels.py", decorated("sqnr_db"), ["accuracy", "sweep"]),
+    ],
+)
+def test_a_corrected_figure_repeats_the_quantize_step_and_makes_no_checkpoint_again(changed_by, file, edit, others):
+    changed = changed_by(file, edit)
+    assert of(["quantize"]) <= changed <= of(["quantize", *others])
 
 
 def test_a_field_of_a_result_changes_no_checkpoint(changed_by):

@@ -7,13 +7,15 @@ import pytest
 import torch
 from msgspec import structs
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_run import nano_with
 
 from vggt_quant.data.prepare import prepare_model
 from vggt_quant.model.config import NAMED
 from vggt_quant.quantization import checkpoint
+from vggt_quant.quantization import make_checkpoint as packing
 from vggt_quant.quantization.make_checkpoint import make_checkpoint
+from vggt_quant.results import decibels
 from vggt_quant.results.schema import QuantizeResult, read, write
 from vggt_quant.variants import load_variants
 
@@ -55,6 +57,47 @@ def test_a_second_run_finds_the_first_ones_checkpoint(nano, tmp_path):
     assert Path(first.checkpoint).stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_figures_of_a_checkpoint_in_the_cache_are_those_of_the_one_just_made(nano, tmp_path, name):
+    first = make_checkpoint(nano, VARIANTS[name], tmp_path, "cpu")
+    again = make_checkpoint(nano, VARIANTS[name], tmp_path, "cpu")
+    assert again.cached and structs.replace(again, cached=False) == first
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        ((checkpoint, "memory_bytes", lambda _: 7), "weights_bytes"),
+        ((packing, "_is_weight_of", lambda *_: False), "bytes_per_quantized_weight_disk"),
+        ((packing, "tensor_bytes", lambda _: {}), "bytes_per_quantized_weight_disk"),
+        ((packing, "_count_formats", lambda *_: {"w4a16": 7}), "formats"),
+    ],
+)
+def test_a_corrected_figure_arrives_though_the_checkpoint_lies_in_the_cache(nano, tmp_path, monkeypatch, place, field):
+    before = make_checkpoint(nano, VARIANTS["int4_group64"], tmp_path, "cpu")
+    monkeypatch.setattr(*place)
+    after = make_checkpoint(nano, VARIANTS["int4_group64"], tmp_path, "cpu")
+    assert after.cached
+    assert getattr(after, field) != getattr(before, field)
+    assert structs.replace(after, cached=False, **{field: getattr(before, field)}) == before
+
+
+def test_a_checkpoint_whose_sqnr_other_code_computed_is_made_again_with_the_same_tensors(
+    nano, tmp_path, monkeypatch, caplog
+):
+    first = make_checkpoint(nano, VARIANTS["int4_group64"], tmp_path, "cpu")
+    tensors = load_file(first.checkpoint)
+    monkeypatch.setattr(packing, "_sqnr_code", lambda: "of today")
+    monkeypatch.setattr(decibels, "sqnr_db", lambda *_: 1.5)
+    again = make_checkpoint(nano, VARIANTS["int4_group64"], tmp_path, "cpu")
+    assert not again.cached and again.checkpoint == first.checkpoint
+    assert "other code computed the SQNR of its weights" in caplog.text
+    assert again.weight_sqnr_db_median == 1.5 != first.weight_sqnr_db_median
+    after = load_file(again.checkpoint)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in tensors.items())
+    assert make_checkpoint(nano, VARIANTS["int4_group64"], tmp_path, "cpu").cached
+
+
 def test_variants_that_are_only_run_differently_share_a_checkpoint(nano, tmp_path):
     first, second = (make_checkpoint(nano, VARIANTS[name], tmp_path, "cpu") for name in ("fp32", "bf16_autocast"))
     assert (first.cached, second.cached) == (False, True)
@@ -84,7 +127,11 @@ def test_a_damaged_checkpoint_in_the_cache_is_made_again(nano, tmp_path, caplog,
 def test_a_checkpoint_with_a_result_of_another_schema_is_made_again(nano, tmp_path):
     first = make_checkpoint(nano, VARIANTS["bf16"], tmp_path, "cpu")
     model = checkpoint.load_packed(first.checkpoint)
-    checkpoint.save(model, first.checkpoint, about={"result": {"variant": "bf16", "colour": "red"}})
+    checkpoint.save(
+        model,
+        first.checkpoint,
+        about={"making": {"seconds": 1.0, "colour": "red"}, "kept": {}, "sqnr_code": packing._sqnr_code()},
+    )
     assert not make_checkpoint(nano, VARIANTS["bf16"], tmp_path, "cpu").cached
     save_file({"a": torch.zeros(1)}, first.checkpoint)
     assert not make_checkpoint(nano, VARIANTS["bf16"], tmp_path, "cpu").cached

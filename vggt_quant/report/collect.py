@@ -93,7 +93,7 @@ def collect(
         for stage, cls in SHARED_STAGES.items()
         if (path := paths[stage])
     }
-    foreign += [paths[stage] for stage, found in shared.items() if found.is_foreign]
+    foreign += [path for stage, found in shared.items() if found.is_foreign and (path := paths[stage])]
     errors += [found.error for found in shared.values() if found.error and not found.is_foreign]
     errors += [_of_another_version(foreign)] if foreign else []
     rows = _with_ratios([_collect_row(results_dir, variant, statuses) for variant in variants])

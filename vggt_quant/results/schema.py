@@ -134,9 +134,21 @@ class Failed(Record, frozen=True, kw_only=True, tag_field="outcome", tag="failed
     """As in `SweepResult`."""
 
 
-class PackedModel(Record, frozen=True, kw_only=True):
-    """What quantizing a model gave; the checkpoint's own header holds it, too."""
+class Making(Record, frozen=True, kw_only=True):
+    """What was measured while a checkpoint was made; its header keeps it, because the file alone does not tell it."""
 
+    weight_sqnr_db_median: Measured
+    weight_sqnr_db_min: Measured
+    """Null where nothing is quantized, or nothing is lost."""
+    seconds: float
+    peak_memory_bytes: int
+    provenance: Provenance
+
+
+class QuantizeResult(Making, frozen=True, kw_only=True, tag_field="outcome", tag="ok"):
+    """A packed checkpoint: where it lies, what it weighs, what is in it."""
+
+    outcome: ClassVar[Literal["ok"]] = "ok"
     spec: dict[str, Any]
     """Method, its settings and the policy: what decides the weights."""
     weights_bytes: int
@@ -149,18 +161,6 @@ class PackedModel(Record, frozen=True, kw_only=True):
     formats: dict[str, int]
     """Number of layers in each format; `dense` are linear layers that were kept."""
     kept: list[KeptLayer]
-    weight_sqnr_db_median: Measured
-    weight_sqnr_db_min: Measured
-    """Null where nothing is quantized, or nothing is lost."""
-    seconds: float
-    peak_memory_bytes: int
-    provenance: Provenance
-
-
-class QuantizeResult(PackedModel, frozen=True, kw_only=True, tag_field="outcome", tag="ok"):
-    """A packed checkpoint: where it lies, what it weighs, what is in it."""
-
-    outcome: ClassVar[Literal["ok"]] = "ok"
     variant: str
     key: str
     checkpoint: str

@@ -22,15 +22,25 @@ from vggt_quant.variants import RunSettings, Variant
 METHODS = "quantization.methods"
 
 NOT_IN_A_CHECKPOINT = {
-    "quantization.make_checkpoint:_describe": "what is said of the tensors: figures, times, the machine",
+    "quantization.make_checkpoint:_measure": "what the making cost and lost, not what was made",
     "results": "how that is written down, and how settings are checked; the checked settings are in the key",
     "variants": "what it reads is in the key, setting by setting",
     "runtime.progress": "bars on the terminal",
-    "model.vggt": "names and shapes of weights are the stored file's, whose hash is in the key; nothing runs the model",
     "model.config": "the sizes that it reads are in the key",
     "model.weights.hub": "where a weight file comes from; its hash is in the key",
 }
 """What the code that makes a checkpoint reaches and what yet decides no byte of a tensor -> why not."""
+
+NOT_RUN_FOR_A_CHECKPOINT = {"model": "nothing runs the model; which of its layers are Linears decides what is packed"}
+"""Packages of which only what builds their modules is in a checkpoint's key, not `forward` -> why not."""
+
+NOT_IN_A_QUANTIZE_RESULT = {
+    "runtime.progress": "bars on the terminal",
+    "runtime.provenance": "where and when it was made",
+    "runtime.cache_keys": "names the file",
+    "model.weights.hub": "where a weight file comes from; its hash is in the key",
+}
+"""As for checkpoints, of the figures of the quantize step."""
 
 NOT_IN_A_REFERENCE = {
     "results": "how the outputs are described, not what they are",
@@ -63,7 +73,17 @@ def quantize_code(variant: Variant) -> str:
     Raises:
         ValueError: A method or format that does not exist.
     """
-    return digest([variant.spec(), _code(variant, ["quantization.make_checkpoint:_make"], NOT_IN_A_CHECKPOINT)])
+    entries = ["quantization.make_checkpoint:_make"]
+    return digest([variant.spec(), _code(variant, entries, NOT_IN_A_CHECKPOINT, NOT_RUN_FOR_A_CHECKPOINT)])
+
+
+def description_code(variant: Variant) -> str:
+    """Hash of all that turns stored weights into the figures of the quantize step: sizes, shares, SQNR of weights.
+
+    No checkpoint's key holds it, since figures decide no tensor; a checkpoint in the cache is then described again.
+    """
+    entries = ["quantization.make_checkpoint:make_checkpoint"]
+    return digest([variant.spec(), _code(variant, entries, NOT_IN_A_QUANTIZE_RESULT, NOT_RUN_FOR_A_CHECKPOINT)])
 
 
 def accuracy_code(variant: Variant) -> str:
@@ -104,22 +124,24 @@ def stage_codes(variants: dict[str, Variant], device: str) -> dict[str, object]:
     kernels = provenance.kernel_libraries()
     comparison = {**environment, **_versions("numpy", "scikit-image", "scipy"), "kernels": kernels}
     here = {**environment, "device_name": _kind_of(device), "kernels": kernels}
-    result = fingerprint.code("results.schema:QuantizeResult"), fingerprint.code("results.schema:ReferenceResult")
+    reference = fingerprint.code("results.schema:ReferenceResult")
     scenes = fingerprint.code("data.prepare:prepare_images", "data.prepare:prepare_calibration")
     return {
         "device": device,
         "model": digest([fingerprint.code("data.prepare:prepare_model"), _bundled_weights()]),
         "images": digest([scenes, _versions("numpy", "pillow")]),
-        "reference": digest([reference_code(), result[1], environment]),
-        "quantize": {name: digest([quantize_code(v), result[0], environment]) for name, v in variants.items()},
+        "reference": digest([reference_code(), reference, environment]),
+        "quantize": {
+            name: digest([quantize_code(v), description_code(v), environment]) for name, v in variants.items()
+        },
         "accuracy": {name: digest([accuracy_code(v), comparison]) for name, v in variants.items()},
         "speed": {name: digest([speed_code(v), here]) for name, v in variants.items()},
         "report": fingerprint.code("report.collect"),
     }
 
 
-def _code(variant: Variant, entries: list[str], without: Collection[str]) -> str:
-    return fingerprint.code(*entries, without=without, chosen=files_of(variant))
+def _code(variant: Variant, entries: list[str], without: Collection[str], never_run: Collection[str] = ()) -> str:
+    return fingerprint.code(*entries, without=without, never_run=never_run, chosen=files_of(variant))
 
 
 def files_of(variant: Variant) -> dict[str, list[str]]:

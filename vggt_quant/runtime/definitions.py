@@ -7,6 +7,7 @@ only.
 """
 
 import ast
+import copy
 import hashlib
 import symtable
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ class Module:
 
     definitions: dict[str, Definition]
     loose: Definition
+    never_run: dict[str, Definition] = field(default_factory=dict)
+    """Class with a `forward` -> the class without it and without the methods that only `forward` calls."""
     imports: dict[str, Chain] = field(default_factory=dict)
     """As in `Definition`, at the top of the module."""
     loose_names: frozenset[str] = frozenset()
@@ -69,8 +72,10 @@ def parse(source: bytes, package: Chain) -> Module:
             loose.append(statement)
     for statement in loose:
         imports |= _imports_in(statement, package)
+    reduced = {node.name: less for node in tree.body if isinstance(node, ast.ClassDef) if (less := _less_forward(node))}
     return Module(
         definitions={name: _definition(nodes, package, scopes.get(name)) for name, nodes in pieces.items()},
+        never_run={name: _definition([less], package, scopes.get(name)) for name, less in reduced.items()},
         loose=_definition(loose, package, None),
         imports=imports,
         loose_names=frozenset(name for statement in loose for name in _stored(statement)),
@@ -89,6 +94,30 @@ def _defined(statement: ast.stmt) -> list[str]:
     if any(isinstance(node, ast.Attribute | ast.Subscript) for target in targets for node in ast.walk(target)):
         return []  # It changes something that is defined elsewhere.
     return [name for target in targets for name in _stored(target)]
+
+
+def _less_forward(node: ast.ClassDef) -> ast.ClassDef | None:
+    """A class without `forward` and the methods that only `forward` calls; None for a class that has none."""
+    methods = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    run = _called(["forward"], methods)
+    used = _called([name for name in methods if name not in run or name.startswith("__")], methods)
+    body = [inner for inner in node.body if not isinstance(inner, ast.FunctionDef) or inner.name in used]
+    kept = copy.copy(node)
+    kept.body = body or [ast.Pass()]
+    return kept if run else None
+
+
+def _called(names: list[str], methods: dict[str, ast.FunctionDef]) -> set[str]:
+    """Those of the methods, and the methods that they name as attributes (`self.other`), and so on."""
+    found: set[str] = set()
+    todo = [name for name in names if name in methods]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            attributes = {inner.attr for inner in ast.walk(methods[name]) if isinstance(inner, ast.Attribute)}
+            todo += attributes & methods.keys()
+    return found
 
 
 def _stored(node: ast.AST) -> list[str]:

@@ -19,23 +19,35 @@ PACKAGE = Path(__file__).parents[1]
 LOOSE = ""
 """In place of a definition's name: what a module runs when it is imported."""
 
+NEVER_RUN = " without forward"
+"""What follows the name of a class whose modules are built, but never run."""
+
 Piece = tuple[Chain, str]
 """(module, definition), the module's name below the package."""
 
 
-def code(*entries: str, without: Collection[str] = (), chosen: Mapping[str, Collection[str]] | None = None) -> str:
+def code(
+    *entries: str,
+    without: Collection[str] = (),
+    never_run: Collection[str] = (),
+    chosen: Mapping[str, Collection[str]] | None = None,
+) -> str:
     """Hash of `closure`, with the same arguments."""
-    return digest(closure(*entries, without=without, chosen=chosen))
+    return digest(closure(*entries, without=without, never_run=never_run, chosen=chosen))
 
 
 def closure(
-    *entries: str, without: Collection[str] = (), chosen: Mapping[str, Collection[str]] | None = None
+    *entries: str,
+    without: Collection[str] = (),
+    never_run: Collection[str] = (),
+    chosen: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, str]:
     """Every definition that the entries can reach -> hash of its code.
 
     Args:
         entries: "module:function", or "module" for all that it defines; names below the package.
         without: Modules, packages or single definitions (likewise written) that are not followed.
+        never_run: Modules or packages whose classes are built, but never run: their `forward` is not followed.
         chosen: Package -> the files in it that are taken where something reached imports its files by name; all files
             of packages that are not mentioned.
 
@@ -43,18 +55,21 @@ def closure(
         ValueError: An entry that does not exist, or an import that cannot be followed.
     """
     files = tuple(sorted((package, tuple(names)) for package, names in (chosen or {}).items()))
-    return _closure(entries, tuple(without), files)
+    return _closure(entries, tuple(without), tuple(never_run), files)
 
 
 @cache
 def _closure(
-    entries: tuple[str, ...], without: tuple[str, ...], chosen: tuple[tuple[str, tuple[str, ...]], ...]
+    entries: tuple[str, ...],
+    without: tuple[str, ...],
+    never_run: tuple[str, ...],
+    chosen: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> dict[str, str]:
     """See `closure`; the variants of a run share most of theirs."""
     found: dict[Piece, str] = {}
     todo = [piece for entry in entries for piece in _named(entry)]
     while todo:
-        piece = todo.pop()
+        piece = _less_forward(todo.pop(), never_run)
         if piece in found or _is_left_out(piece, without):
             continue
         found[piece] = _definition(piece).code
@@ -94,9 +109,19 @@ def _is_left_out(piece: Piece, without: tuple[str, ...]) -> bool:
     return any(f"{module}.".startswith(f"{name}.") or f"{module}:{piece[1]}" == name for name in without)
 
 
+def _less_forward(piece: Piece, never_run: tuple[str, ...]) -> Piece:
+    """The piece itself, or what stands for a class that is never run."""
+    module, name = piece
+    if name in _module(module).never_run and _is_left_out((module, LOOSE), never_run):
+        return module, name + NEVER_RUN
+    return piece
+
+
 def _definition(piece: Piece) -> Definition:
-    module = _module(piece[0])
-    return module.loose if piece[1] == LOOSE else module.definitions[piece[1]]
+    module, name = _module(piece[0]), piece[1]
+    if name.endswith(NEVER_RUN):
+        return module.never_run[name.removesuffix(NEVER_RUN)]
+    return module.loose if name == LOOSE else module.definitions[name]
 
 
 @cache
