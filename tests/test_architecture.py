@@ -33,7 +33,7 @@ ALLOWED = {
         *("benchmark", "data", "evaluation", "inference", "kernels", "model"),
         *("quantization", "report", "results", "runtime", "variants"),
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "runtime"},
     "__init__": set(),
 }
 

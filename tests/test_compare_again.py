@@ -88,9 +88,19 @@ def test_a_config_that_compare_did_not_write_is_not_replaced(out, text):
 
 
 @pytest.mark.workflow
-def test_a_dry_run_may_ask_for_anything_and_changes_no_settings(out, capfd):
+def test_a_dry_run_is_refused_what_the_run_is(out, capsys):
+    words = ["compare", "--model", "tiny", "--variants", "fp32", "--device", "cpu", "--output", str(out), "--dry-run"]
+    assert cli.main(words) == 2
+    assert f"{out} holds results for --model nano-random, not tiny: choose" in capsys.readouterr().err
+    (out / "config.yaml").write_text("model: [")
+    assert cli.main(words) == 2
+    assert "config.yaml is not one that compare wrote: choose another --output" in capsys.readouterr().err
+
+
+@pytest.mark.workflow
+def test_a_dry_run_changes_no_settings(out, capfd):
     before = (out / "config.yaml").read_bytes()
-    flags = ["--model", "nano-random", "--variants", "fp32", "--max-images", "2", "--device", "cpu", "--dry-run"]
+    flags = ["--model", "nano-random", "--variants", "fp32", "--device", "cpu", "--dry-run"]
     assert cli.main(["compare", *flags, "--output", str(out)]) == 0
     assert "quantize_fp32" in "".join(capfd.readouterr())
     assert (out / "config.yaml").read_bytes() == before

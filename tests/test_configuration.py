@@ -10,6 +10,7 @@ from vggt_quant.cli._configuration import configuration
 from vggt_quant.cli.main import parser
 from vggt_quant.model.config import NAMED
 from vggt_quant.model.weights import pretrained
+from vggt_quant.variants import read_comparison
 
 
 def settings_of(*flags):
@@ -80,3 +81,17 @@ def test_the_check_imports_no_torch(tmp_path):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("key", ["variants", "methods"])
+def test_one_name_needs_no_brackets(key):
+    assert read_comparison({key: "bf16"})[0].variants == ["bf16"]
+    assert read_comparison({key: "null"})[0].variants is None
+
+
+@pytest.mark.parametrize("key", ["variants", "methods"])
+def test_what_is_no_list_of_names_is_refused_by_the_key_that_was_given(key):
+    with pytest.raises(
+        ValueError, match=rf"^config: {key} should be a list of names such as \[bf16, .*\], but is 'a,b'"
+    ):
+        read_comparison({key: "a,b"})

@@ -36,12 +36,18 @@ def test_its_variant_has_keys_of_its_own_and_changes_no_other(package, tmp_path)
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ("shar: 0.9", "Variant mine: config: there is no key 'shar' (did you mean 'share'?); the keys are format, "),
-        ("share: much", "Variant mine: config: share should be a number, but is 'much'."),
-        ("format: w4a61", "Variant mine: config: There is no format 'w4a61' (did you mean 'w4a16'?); there are "),
+        (
+            "shar: 0.9",
+            "mine.yaml: variant mine: config: there is no key 'shar' (did you mean 'share'?); the keys are ",
+        ),
+        ("share: much", "mine.yaml: variant mine: config: share should be a number, but is 'much'."),
+        (
+            "format: w4a61",
+            "mine.yaml: variant mine: config: There is no format 'w4a61' (did you mean 'w4a16'?)",
+        ),
         (
             "format: fp8",
-            "Variant mine: config: format is 'fp8', which is written by rounding to nearest only, not by cli",
+            "mine.yaml: variant mine: config: format is 'fp8', which is written by rounding to nearest only",
         ),
     ],
 )

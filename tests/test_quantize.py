@@ -198,7 +198,7 @@ def test_impossible_old_settings_are_refused(settings, words):
         ),
         (
             Variant(name="v", method="cast", config={"bits": 3}),
-            "Variant v: config: there is no key 'bits'; there are none",
+            "Variant v: the method cast has no settings, but config has 'bits'; leave it out",
         ),
     ],
 )

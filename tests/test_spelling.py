@@ -50,6 +50,48 @@ def test_a_yaml_file_given_to_variants_defines_them(command):
     assert str(parsed(*command, "--variants=mine.yaml").variants_file) == "mine.yaml"
 
 
+def test_a_yaml_file_among_the_names_of_variants_defines_them():
+    args = parsed("compare", "--variants", "fp32", "bf16", "mine.yaml", "--device", "cpu")
+    assert (args.variants, str(args.variants_file), args.device) == (["fp32", "bf16"], "mine.yaml", "cpu")
+    args = parsed("compare", "--methods", "mine.yml", "fp32")
+    assert (args.variants, str(args.variants_file)) == (["fp32"], "mine.yml")
+
+
+def test_the_keys_of_a_file_of_variants_are_still_printed(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("plain: {method: cast}")
+    assert cli.main(["keys", "--variants", str(file), "--device", "cpu"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["quantize"]) == ["plain"]
+    said = refusal(capsys, "keys", "--variants", file, "--config", file)
+    assert said.endswith("--variants-file would have no effect with --config; write variants_file into the config.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("compare", "--methods", "fp32", "--variants", "bf16"), "--methods and --variants are spellings of one flag;"),
+        (("compare", "--model", "tiny", "--model_name=tiny"), "--model and --model_name are spellings of one flag;"),
+        (("compare", "--images", "a", "--image-folder", "b"), "--images and --image-folder are spellings of one"),
+        (("compare", "--max_images", "1", "--max-images", "2"), "--max_images and --max-images are spellings of one"),
+        (("compare", "--variants", "a.yaml", "--variants-file", "b.yaml"), "--variants and --variants-file are spell"),
+        (
+            ("quantize", "--variant", "bf16", "--out", "q.safetensors", "--output", "r.safetensors"),
+            "--out and --output are spellings of one flag; keep one of them (today's is --output)",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_two_spellings_of_one_flag_are_refused_since_one_would_be_dropped(words, said, capsys):
+    assert said in refusal(capsys, *words)
+
+
+def test_two_flags_that_have_had_one_name_go_together():
+    words = ["quantize", "--variant", "bf16", "--out", "a.json", "--out", "b.safetensors"]
+    assert (str(parsed(*words).result), str(parsed(*words).output)) == ("a.json", "b.safetensors")
+    args = parsed("compare", "--variants", "mine.yaml", "--variants", "bf16")
+    assert (args.variants, str(args.variants_file)) == (["bf16"], "mine.yaml")
+
+
 def test_out_is_the_result_or_the_product_whichever_it_looks_like():
     quantize = ["quantize", "--variant", "bf16"]
     assert str(parsed(*quantize, "--out", "a.json").result) == "a.json"
@@ -62,7 +104,7 @@ def test_out_is_the_result_or_the_product_whichever_it_looks_like():
     [
         (("--output", "a.json"), "--output: 'a.json' should end with .safetensors, .*; --result takes the record"),
         (("--result", "a.safetensors"), "--result: 'a.safetensors' should end with .json, .*; --output takes the"),
-        (("--out", "a.bin"), "--result: 'a.bin' should end with .json"),
+        (("--out", "a.bin"), "argument --out: 'a.bin' should end with .json"),
     ],
 )
 def test_a_suffix_that_fits_neither_product_nor_record_is_refused(flags, said, capsys):
@@ -82,6 +124,7 @@ def test_a_suffix_that_fits_neither_product_nor_record_is_refused(flags, said, c
         (("compare", "--device", "cudaa"), "invalid choice: 'cudaa' (did you mean 'cuda'?)"),
         (("compare", "--variants", "int4_group46"), "no variant 'int4_group46' (did you mean 'int4_group64'?)"),
         (("compare", "--variants", ","), "',' names no variant"),
+        (("compare", "--variants", "fp32,my.yaml"), "'my.yaml' is a file, not a name; give it as --variants-file my.y"),
     ],
     ids=" ".join,
 )
@@ -150,4 +193,6 @@ def test_a_packed_checkpoint_is_no_original_model(packed, tmp_path, capsys):
 def test_a_text_file_is_no_model(tmp_path, capsys):
     file = tmp_path / "garbage.safetensors"
     file.write_text("hello")
-    assert "is truncated or no safetensors file" in refusal(capsys, "model", "--model", file)
+    for words in (["model"], ["compare", "--dry-run", "--output", tmp_path / "out"]):
+        assert "is truncated or no safetensors file" in refusal(capsys, *words, "--model", file)
+    assert not (tmp_path / "out").exists()

@@ -4,28 +4,25 @@ Checks, messages, schemas and the tables of `config/README.md` come from the typ
 method's file defines its settings; `quantization.catalog` checks them. Imports no torch.
 """
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta, structs
 
 from vggt_quant.results.validation import Definition, build, near
+from vggt_quant.results.yaml_file import read_yaml
 
-Name = Annotated[
-    str, Meta(pattern="^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores, a letter first")
-]
+NAME = "[A-Za-z][A-Za-z0-9_]*"
+Name = Annotated[str, Meta(pattern=f"^{NAME}$", description="letters, digits and underscores, a letter first")]
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 
 BACKENDS = (file.stem for file in (Path(__file__).parent / "inference" / "attention").glob("[!_]*.py"))
 ATTENTIONS = ("bfloat16", *sorted(name for name in BACKENDS if name != "base"))
 """What `run.attention` may be; not in its type, so that a new file changes no schema and no table of types."""
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Reads YAML; the one in C, which most builds have, takes a sixth of the time."""
 
 
 class RunSettings(Definition, frozen=True, kw_only=True):
@@ -205,7 +202,7 @@ def read_comparison(data: Any, where: str = "config") -> tuple[Comparison, list[
     Raises:
         ValueError: A key or a value that a comparison does not have.
     """
-    notes = []
+    notes, key = [], "variants"
     if isinstance(data, dict) and "methods" in data:
         data = dict(data)
         older, named = data.pop("methods"), data.get("variants")
@@ -213,8 +210,19 @@ def read_comparison(data: Any, where: str = "config") -> tuple[Comparison, list[
             raise ValueError(f"{where}: variants and methods (its older spelling) are both given; keep variants.")
         if older is not None:
             notes.append(f"{where}: methods is an older spelling; write variants.")
-            data["variants"] = older
+            data["variants"], key = older, "methods"
+    if isinstance(data, dict):
+        data = {**data, "variants": _listed(data.get("variants"), f"{where}: {key}")}
     return build(Comparison, data, where, strict=False), notes
+
+
+def _listed(names: Any, where: str) -> Any:
+    """One name, which people write without brackets, as a list of one."""
+    if isinstance(names, str) and re.fullmatch(NAME, names) and names.lower() != "null":
+        return [names]
+    if not isinstance(names, str | list | None) or (isinstance(names, str) and names.lower() != "null"):
+        raise ValueError(f"{where} should be a list of names such as [bf16, int4_group128], but is {names!r}.")
+    return names
 
 
 def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
@@ -223,14 +231,30 @@ def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
     The settings of methods are checked by `quantization.catalog`.
 
     Raises:
-        ValueError: No such file, no YAML, a name that is there twice, or an entry with a missing or unknown key.
+        ValueError: No such file, no YAML, a name that is there twice or in another case, or an entry with a missing or
+            unknown key.
     """
-    path = Path(path) if path else packaged("config") / "variants.yaml"
+    path = variants_path(path)
     entries = read_yaml(path, "the variants in ")
     if not isinstance(entries, dict) or not entries:
         found = "nothing" if not entries else type(entries).__name__
         raise ValueError(f"{path} should map names of variants to their settings, but holds {found}.")
-    return {name: _variant(name, entry, path) for name, entry in entries.items()}
+    variants = {name: _variant(name, entry, path) for name, entry in entries.items()}
+    _refuse_same_files(variants, path)
+    return variants
+
+
+def variants_path(path: Path | str | None = None) -> Path:
+    """The file that defines variants: the given one, else the package's."""
+    return Path(path) if path else packaged("config") / "variants.yaml"
+
+
+def _refuse_same_files(names: Iterable[str], path: Path) -> None:
+    """Refuse names that differ in case only: on a disk that ignores case their results would be one file."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (first := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{path}: variants {first} and {name} differ in case only; give one of them another name.")
 
 
 def _variant(name: Any, entry: Any, path: Path) -> Variant:
@@ -259,43 +283,3 @@ def expect_variants(names: list[str], variants: Collection[str]) -> None:
     for name in names:
         if name not in variants:
             raise ValueError(f"There is no variant {name!r}{near(name, variants)}; there are {', '.join(variants)}.")
-
-
-def read_yaml(path: Path, what: str = "") -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        ValueError: It cannot be read, is no YAML, or has a key twice; the sentence names line and column.
-    """
-    try:
-        loader = LOADER(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        _refuse_twice(node, set())
-        return loader.construct_document(node) if node else None
-    except OSError as error:
-        raise ValueError(f"Cannot read {what}{path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"Cannot read {what}{path}: it is not UTF-8 text ({error.reason}).") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"Cannot read {what}{path}: {_fault(error)}.") from error
-
-
-def _refuse_twice(node: yaml.Node | None, seen: set[yaml.Node]) -> None:
-    """Refuse a key that a mapping has twice: the first value would be lost silently."""
-    if node is None or node in seen or isinstance(node, yaml.ScalarNode):
-        return
-    seen.add(node)
-    names = set()
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if key.value in names and key.tag != "tag:yaml.org,2002:merge":
-            raise yaml.composer.ComposerError(None, None, f"{key.value} is there twice", key.start_mark)
-        names.add(key.value if isinstance(key, yaml.ScalarNode) else key)
-        _refuse_twice(value, seen)
-    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
-        _refuse_twice(item, seen)
-
-
-def _fault(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{place}{getattr(error, 'problem', None) or error}"

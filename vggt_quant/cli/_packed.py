@@ -1,4 +1,4 @@
-"""Refuse a packed checkpoint where an original model is required. Imports no torch."""
+"""Refuse, where an original model is required, a packed checkpoint and what is none at all. Imports no torch."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def refuse_packed(model: str) -> None:
     """Refuse a packed checkpoint, which can be measured but not be quantized or compared with its variants.
 
     Raises:
-        ValueError: It is one.
+        ValueError: It is one, or it is called .safetensors and is none.
     """
     path = Path(model).expanduser()
     file = path / "model.safetensors" if path.is_dir() else path
@@ -24,5 +24,6 @@ def _is_packed(file: Path) -> bool:
     try:
         with safe_open(file, framework="np") as opened:
             return "vggt_quant" in (opened.metadata() or {})
-    except (OSError, SafetensorError):
-        return False  # whoever reads it says what is wrong
+    except (OSError, SafetensorError) as error:
+        cure = "delete it and fetch it again"
+        raise ValueError(f"{file.resolve()} is truncated or no safetensors file ({error}); {cure}.") from error

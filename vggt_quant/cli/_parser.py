@@ -32,6 +32,9 @@ EXAMPLES = (
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations; its subparsers are of the same kind."""
 
+    _typed: Mapping[str, str] = {}
+    """The flags that were given, and how each was spelt."""
+
     def __init__(self, **settings: Any) -> None:
         """As `argparse.ArgumentParser`."""
         super().__init__(**{"allow_abbrev": False, **settings})
@@ -42,13 +45,32 @@ class Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         known = self._option_string_actions
         if self._subparsers is None:
-            words = list(current(words, known))
+            words = self._in_todays_spelling(words)
         # With commands, what comes after the command is the command's to judge.
         own = words if self._subparsers is None else itertools.takewhile(lambda word: word.startswith("-"), words)
         for flag in (word.partition("=")[0] for word in own if word.startswith("--") and word != "--"):
             if flag not in known:
                 self.error(f"unrecognized arguments: {flag}{_suggestion(flag, known)}")
         return super().parse_known_args(words, namespace)
+
+    def _in_todays_spelling(self, words: list[str]) -> list[str]:
+        """The words for argparse; two spellings of one flag are refused, since one would be dropped silently."""
+        spellings: dict[str, str] = {}
+        today = []
+        for word, typed in current(words, self._option_string_actions):
+            flag = word.partition("=")[0]
+            if typed and (first := spellings.setdefault(flag, typed)) != typed:
+                self.error(f"{first} and {typed} are spellings of one flag; keep one of them (today's is {flag})")
+            today.append(word)
+        self._typed = {flag: hyphenated(typed) for flag, typed in spellings.items()}
+        return today
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage and a message that names the flag as it was typed."""
+        flag, colon, rest = message.removeprefix("argument ").partition(": ")
+        typed = self._typed.get(flag, flag)
+        is_about_flag = colon and message.startswith("argument ")
+        super().error(f"argument {typed}: {rest}" if is_about_flag else message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -69,19 +91,35 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def current(words: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+def current(words: Iterable[str], known: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The words in today's spelling: hyphens in flags, and today's names of flags that had others.
+
+    A YAML file among the names of `--variants` becomes `--variants-file`.
 
     Args:
         words: A command line.
         known: The flags that its command has.
+
+    Yields:
+        Each word, and the spelling that it had if it is a flag, else nothing.
     """
-    waiting = [hyphenated(word) for word in words]
+    waiting, known = list(words), set(known)
     while waiting:
         word = waiting.pop(0)
-        flag, equals, value = word.partition("=")
-        following = value if equals else waiting[0] if waiting else ""
-        yield _today(flag, following, set(known)) + equals + value if word.startswith("--") else word
+        if not word.startswith("--"):
+            yield word, ""
+            continue
+        flag, equals, value = hyphenated(word).partition("=")
+        values = [value] if equals else list(itertools.takewhile(lambda word: not word.startswith("-"), waiting))
+        today, typed = _today(flag, values[0] if values else "", known), word.partition("=")[0]
+        files = [value for value in values if value.endswith((".yaml", ".yml")) and "," not in value]
+        if today != "--variants" or "--variants-file" not in known or not files:
+            yield today + equals + value, typed
+            continue
+        del waiting[: 0 if equals else len(values)]
+        names = [value for value in values if value not in files]
+        for part, its_values in (("--variants-file", files), (today, names)):
+            yield from [(part, typed), *((value, "") for value in its_values)] if its_values else ()
 
 
 def hyphenated(word: str) -> str:
@@ -95,8 +133,6 @@ def _today(flag: str, value: str, known: set[str]) -> str:
     if flag == "--out" and flag not in known:
         is_product = "--result" not in known or ("--output" in known and value.endswith(".safetensors"))
         return "--output" if is_product else "--result"
-    if flag == "--variants" and "--variants-file" in known and value.endswith((".yaml", ".yml")):
-        return "--variants-file"
     if flag in known or flag not in OLDER:
         return flag
     if flag in SAID and WORKER not in os.environ:

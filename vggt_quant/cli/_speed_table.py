@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from vggt_quant.cli._outputs import expect_output_folder
 from vggt_quant.quantization.catalog import load_variants
 from vggt_quant.report import speed_folder, speed_report
 from vggt_quant.results.schema import Error, Failed, ModelResult, QuantizeResult, Unsupported, read, read_outcome, write
@@ -64,6 +65,7 @@ def run(args: Namespace) -> int:
         names = speed_report.names_in(args.redraw, args.variants or [], [BASELINE, *load_variants(args.variants_file)])
         print(speed_report.write_table(speed_report.collect(args.redraw, names), args.redraw))
         return 0
+    expect_output_folder(args.output)
     plan = make_plan(args)
     try:
         with locks.sole_run(plan.folder):

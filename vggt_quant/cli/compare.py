@@ -9,6 +9,7 @@ import yaml
 
 from vggt_quant.cli import flags
 from vggt_quant.cli._configuration import configuration, expect_own_results, expect_same_comparison
+from vggt_quant.cli._outputs import expect_output_folder
 from vggt_quant.cli._profile import Profile, find_profile
 from vggt_quant.cli._stale_lock import remove_stale_lock
 from vggt_quant.results.files import write_text
@@ -50,19 +51,20 @@ def run(args: Namespace) -> int:
 
     Raises:
         ValueError: A variant, device, workflow profile or image folder that does not exist; an output folder that
-            another run works in, or that holds results of another model or other photos, or copied ones.
+            cannot be written to, that another run works in, or that holds results of another model or other photos, or
+            copied ones.
     """
     out = args.output.absolute()
     profile = find_profile(args.workflow_profile or os.environ.get(PROFILE) or "default")
     if not profile.is_remote:  # else the workflow asks for one that the cluster has
         machine.resolve_device(args.device)
     settings = configuration(args)
+    expect_output_folder(args.output)
     with locks.sole_run(out):
         expect_own_results(out)
+        expect_same_comparison(settings, out)
         # The results there are not made by the settings of a dry run.
         config = out / (".dry-run.yaml" if args.dry_run else "config.yaml")
-        if not args.dry_run:
-            expect_same_comparison(settings, out)
         write_text(yaml.safe_dump(settings, sort_keys=False), config)
         words = snakemake(config, out, profile)
         remove_stale_lock(words, out)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from vggt_quant.data import scenes
 
 FlagsOf: TypeAlias = ArgumentParser | argparse._ArgumentGroup
+YAML = (".yaml", ".yml")
 DEFAULT_MODEL = "facebook/VGGT-1B"
 MODEL = (
     "the original model: a hub id, a weight file or folder, model.json of `vggt-quant model`, "
@@ -55,6 +56,8 @@ def names(text: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} names no variant; give some, such as bf16,int4_group128")
+    if files := [name for name in found if name.endswith(YAML)]:
+        raise argparse.ArgumentTypeError(f"{files[0]!r} is a file, not a name; give it as --variants-file {files[0]}")
     return found
 
 

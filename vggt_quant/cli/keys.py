@@ -10,8 +10,9 @@ import msgspec
 
 from vggt_quant.cli import _older_results, flags
 from vggt_quant.quantization.catalog import load_variants
+from vggt_quant.results.yaml_file import read_yaml
 from vggt_quant.runtime import machine
-from vggt_quant.variants import Comparison, Variant, expect_variants, read_comparison, read_yaml
+from vggt_quant.variants import Comparison, Variant, expect_variants, read_comparison
 
 HELP = (
     "check a configuration; print it and, as JSON, what each stage of each variant depends on (the workflow asks this)"
@@ -21,8 +22,9 @@ FOR_WORKFLOW = True
 
 def add_flags(command: ArgumentParser) -> None:
     """Which configuration, and whose machines run it."""
-    text = "a config.yaml; `-` reads it from stdin (default: all of the package's variants, on --device)"
+    text = "a config.yaml; `-` reads it from stdin (default: all variants of --variants-file, on --device)"
     command.add_argument("--config", type=Path, metavar="FILE.yaml", help=text)
+    flags.variants_file(command)
     text = "other machines run the jobs, so `device: cuda` needs no GPU here"
     command.add_argument("--elsewhere", action="store_true", help=text)
     flags.device(command)
@@ -47,7 +49,9 @@ def run(args: Namespace) -> None:
 
 def _comparison(args: Namespace) -> tuple[Comparison, list[str]]:
     if args.config is None:
-        return Comparison(device=args.device), []
+        return Comparison(device=args.device, variants_file=str(args.variants_file) if args.variants_file else None), []
+    if args.variants_file:
+        raise ValueError("--variants-file would have no effect with --config; write variants_file into the config.")
     is_piped = str(args.config) == "-"
     return read_comparison(json.load(sys.stdin) if is_piped else read_yaml(args.config), "config")
 

@@ -21,10 +21,11 @@ from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+from vggt_quant.cli._outputs import expect_output_file
 from vggt_quant.cli._parser import Parser, Version, overview
 from vggt_quant.results import schema
 from vggt_quant.results.record import Record
-from vggt_quant.runtime import jobs, machine, memory
+from vggt_quant.runtime import interrupts, jobs, machine, memory
 from vggt_quant.variants import find_variant
 
 
@@ -57,7 +58,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 the user's mistake, 1 any other failure, 128 + signal."""
-    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        if jobs.WORKER not in os.environ:  # else its parent says so
+            print(interrupts.SENTENCE, file=sys.stderr)
+        return interrupts.CODE
+
+
+def _main(words: list[str]) -> int:
     args = parser().parse_args(words)
     memory.let_segments_grow()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -72,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(args: Namespace) -> None:
+    if args.result:
+        expect_output_file(args.result, "--result")
     _write(args.module.run(args), args)
 
 

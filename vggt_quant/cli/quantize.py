@@ -8,10 +8,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from vggt_quant.cli import flags
+from vggt_quant.cli._outputs import expect_output_file
+from vggt_quant.quantization.catalog import find_variant
 from vggt_quant.results.files import whole
 from vggt_quant.results.schema import QuantizeResult
 from vggt_quant.runtime import machine, memory
-from vggt_quant.variants import find_variant
 
 HELP = "make the packed checkpoint of a variant"
 log = logging.getLogger(__name__)
@@ -32,17 +33,21 @@ def run(args: Namespace) -> QuantizeResult:
     """Make the checkpoint, or find it in the cache.
 
     Raises:
-        ValueError: Nobody said where it goes, or it would replace the model that it is made of.
+        ValueError: Nobody said where it goes, nothing can be written there, or it would replace the model that it
+            is made of.
     """
     if not (args.output or args.cache):
         raise ValueError("Say where the checkpoint goes: --output FILE.safetensors, or --cache FOLDER to keep it in.")
     if args.output and args.output.exists() and Path(args.model).exists() and args.output.samefile(args.model):
         raise ValueError(f"--output {args.output} is the model itself; give the checkpoint another name.")
+    if args.output:
+        expect_output_file(args.output)
+    variant = find_variant(args.variant, args.variants_file)
     from vggt_quant.cli import _inputs
     from vggt_quant.quantization.make_checkpoint import make_checkpoint, write_checkpoint
 
     with memory.memory_limit(args.memory_limit_mb):
-        variant, device = find_variant(args.variant, args.variants_file), machine.resolve_device(args.device)
+        device = machine.resolve_device(args.device)
         model = _inputs.model(args.model)
         if args.cache:
             result = _copied(make_checkpoint(model, variant, args.cache, device), args.output)

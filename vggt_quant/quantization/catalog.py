@@ -15,5 +15,20 @@ def load_variants(path: Path | str | None = None) -> dict[str, Variant]:
     """
     loaded = variants.load_variants(path)
     for variant in loaded.values():
-        methods.config_of(variant)
+        _check(variant, path)
     return loaded
+
+
+def find_variant(name: str, path: Path | str | None = None) -> Variant:
+    """One variant by name; only its own settings are checked.
+
+    Raises:
+        ValueError: The file is not sound, no variant has that name, or its method, format or a setting does not exist.
+    """
+    variant = variants.find_variant(name, path)
+    _check(variant, path)
+    return variant
+
+
+def _check(variant: Variant, path: Path | str | None) -> None:
+    methods.config_of(variant, f"{variants.variants_path(path)}: variant {variant.name}")

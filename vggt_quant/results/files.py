@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+UNFINISHED: set[Path] = set()
+"""Files that are being written under temporary names."""
+
 
 @contextlib.contextmanager
 def whole(path: Path | str) -> Iterator[Path]:
@@ -19,6 +22,7 @@ def whole(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    UNFINISHED.add(Path(temporary))
     try:
         yield Path(temporary)
         os.fsync(handle)  # or the name could outlive a crash of the machine and the bytes not
@@ -27,6 +31,7 @@ def whole(path: Path | str) -> Iterator[Path]:
     finally:
         os.close(handle)
         Path(temporary).unlink(missing_ok=True)
+        UNFINISHED.discard(Path(temporary))
 
 
 def write_text(text: str, path: Path | str) -> None:

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from vggt_quant.results.schema import Error, Status, read, write
-from vggt_quant.runtime import gpus, memory
+from vggt_quant.runtime import gpus, interrupts, memory
 from vggt_quant.runtime.provenance import now
 
 Kind = Literal["exception", "input", "out_of_memory"]
 
-WORKER = "VGGT_QUANT_WORKER"
-"""Set in the environment of a worker, so that it does the work instead of starting another worker."""
+WORKER = interrupts.WORKER
 
 OUT_OF_MEMORY = (
     "MemoryError",
@@ -106,11 +105,17 @@ def _run(command: list[str], environment: dict[str, str] | None) -> tuple[int, b
 def work(
     stage: str, variant: str | None, status: Path | None, action: Callable[[], int | None], limit_mb: int | None = None
 ) -> int:
-    """Do the work in this process; an exception becomes a status and an exit code, and one sentence on stderr."""
+    """Do the work in this process; an exception becomes a status and an exit code, and one sentence on stderr.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, whatever a library made of it.
+    """
     started = time.perf_counter()
     try:
         error, code = None, action() or 0
     except Exception as exception:  # noqa: BLE001 (the border: whatever it is goes, whole, into the status file)
+        if _is_interrupt(exception):
+            raise KeyboardInterrupt from None
         error = describe_error(stage, exception, limit_mb=limit_mb)
         code = error.exit_code or 1
         print(_sentence(stage, variant, error.message), file=sys.stderr)
@@ -119,6 +124,13 @@ def work(
     if status:
         _write_status(stage, variant, status, error, time.perf_counter() - started)
     return code
+
+
+def _is_interrupt(exception: BaseException | None) -> bool:
+    """Whether a Ctrl-C is the cause; an import that is interrupted may end with another exception."""
+    while exception and not isinstance(exception, KeyboardInterrupt):
+        exception = exception.__cause__ or exception.__context__
+    return exception is not None
 
 
 def describe_error(stage: str, exception: Exception, *, limit_mb: int | None = None) -> Error:

@@ -13,7 +13,7 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from vggt_quant.quantization import formats
 from vggt_quant.results.validation import Definition, build, near
@@ -114,17 +114,25 @@ def get(name: str) -> Method:
     return method
 
 
-def config_of(variant: Variant) -> MethodConfig:
+def config_of(variant: Variant, where: str | None = None) -> MethodConfig:
     """The settings of a variant's method, checked as far as that is possible without the model.
+
+    Args:
+        variant: Any variant.
+        where: What it is called in messages, with its file if it has one; None: by its name.
 
     Raises:
         ValueError: A method, format or setting that does not exist, or settings that do not go together.
     """
+    where = where or f"Variant {variant.name}"
     try:
         method = get(variant.method)
     except ValueError as error:
-        raise ValueError(f"Variant {variant.name}: {error}") from error
-    return build(method.Config, variant.config, f"Variant {variant.name}: config")
+        raise ValueError(f"{where}: {error}") from error
+    if variant.config and not structs.fields(method.Config):
+        given = ", ".join(map(repr, variant.config))
+        raise ValueError(f"{where}: the method {variant.method} has no settings, but config has {given}; leave it out.")
+    return build(method.Config, variant.config, f"{where}: config")
 
 
 def linear_of(model: nn.Module, name: str) -> nn.Linear:
