@@ -43,6 +43,7 @@ def test_a_file_that_is_being_written_is_removed_first(tmp_path):
         f"from vggt_quant.results.files import whole; file = whole({str(tmp_path / 'product')!r}); file.__enter__()"
     )
     assert "AttributeError: half a module" in ended(tmp_path, before).stderr
+    assert not [path for path in tmp_path.iterdir() if "product" in path.name]
 
 
 def test_whatever_an_interrupted_library_raises_counts_as_interrupted():
