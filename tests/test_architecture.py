@@ -13,7 +13,7 @@ PACKAGE = ROOT / "vggt_quant"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Room -> the rooms, or their single modules, that it may import. A room is a file or folder directly below the package.
-CHECKPOINTS = {"quantization.checkpoint", "quantization.formats"}
+CHECKPOINTS = {"quantization.checkpoint", "quantization.formats", "quantization.made_by"}
 ALLOWED = {
     "kernels": set(),
     "model": set(),

@@ -8,6 +8,7 @@ import copy
 import gc
 import pickle
 import threading
+import warnings
 import weakref
 from pathlib import Path
 
@@ -281,3 +282,33 @@ def test_the_readmes_lines_run(readme, tmp_path, monkeypatch):
     exec(code, found)
     size = found["model"].config.img_size
     assert found["outputs"]["images"].shape[:2] == (1, 2) and found["outputs"]["images"].shape[-1] == size
+
+
+def test_images_of_another_size_than_the_models_are_warned_of_once():
+    model = vggt_quant.load("nano-random")  # for 112 pixels
+    with pytest.warns(
+        UserWarning, match=r"is 182 pixels, but .* trained on 112.*load_images\(paths, model=model\)"
+    ) as w:
+        model(torch.zeros(1, 3, 14, 182))
+    assert len(w) == 1 and w[0].filename == __file__
+    with warnings.catch_warnings(action="error"):
+        model(torch.zeros(1, 3, 14, 182))
+        for side in (84, 112, 168):
+            vggt_quant.load("nano-random")(torch.zeros(1, 3, side, 14))
+        with pytest.raises(UserWarning, match="is 70 pixels"):
+            vggt_quant.load("nano-random")(torch.zeros(1, 3, 70, 14))
+
+
+def test_names_that_do_not_exist_are_answered_with_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"There is no model 'tinny' \(did you mean 'tiny'\?\)"):
+        vggt_quant.load("tinny")
+    for device in ("gpu0", 1.5):
+        with pytest.raises(ValueError, match=f'device is {device!r}, which PyTorch does not know; use "auto", "cpu"'):
+            vggt_quant.load("nano-random", device=device)
+    with pytest.raises(ValueError, match=r"model is 'tiny' and no loaded model; give model=load\('tiny'\) or size="):
+        vggt_quant.load_images(tmp_path / "a.png", model="tiny")
+    for folder in (tmp_path, str(tmp_path), [tmp_path]):
+        with pytest.raises(
+            ValueError, match=r" is a folder; give its photos: load_images\(find_images\('.*'\).paths\)"
+        ):
+            vggt_quant.load_images(folder)

@@ -139,7 +139,7 @@ def test_the_version_is_said(capsys):
     assert re.fullmatch(r"vggt-quant \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
-def test_quantize_writes_the_checkpoint_where_it_is_told_and_nothing_else(tmp_path, monkeypatch, capsys):
+def test_quantize_writes_the_checkpoint_where_it_is_told_and_nothing_else(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path)
     words = ["quantize", "--model", "nano-random", "--variant", "int8_symmetric", "--device", "cpu"]
     assert "--output FILE.safetensors, or --cache FOLDER" in refusal(capsys, *words)
@@ -149,10 +149,12 @@ def test_quantize_writes_the_checkpoint_where_it_is_told_and_nothing_else(tmp_pa
     with safe_open("my.safetensors", framework="np") as file:
         assert "w8a16" in file.metadata()["vggt_quant"]
     kept = [*words, "--output", "copy.safetensors", "--cache", "kept", "--result", "q.json"]
-    assert cli.main(kept) == 0
+    with caplog.at_level("INFO"):
+        assert cli.main(kept) == 0
     result = json.loads((tmp_path / "q.json").read_text())
     assert result["checkpoint"] == str(tmp_path / "copy.safetensors")
     (cached,) = (tmp_path / "kept" / "checkpoints").iterdir()
+    assert f"made {cached}, copied to copy.safetensors (" in caplog.text
     assert cached.read_bytes() == (tmp_path / "copy.safetensors").read_bytes()
 
 
@@ -177,10 +179,10 @@ def test_a_saved_checkpoint_can_be_measured(packed, tmp_path):
     words = ["--packed", str(packed), "--images", "drawn", "--device", "cpu", "--result", str(tmp_path / "r.json")]
     assert cli.main(["speed", *words]) == 0
     timed = json.loads((tmp_path / "r.json").read_text())
-    assert timed["variant"] == "mine" and timed["latency_ms_median"] > 0
+    assert timed["variant"] == "int8_symmetric" and timed["latency_ms_median"] > 0
     assert cli.main(["accuracy", "--model", "nano-random", *words]) == 0
     measured = json.loads((tmp_path / "r.json").read_text())
-    assert measured["variant"] == "mine" and len(measured["scenes"]) == 16
+    assert measured["variant"] == "int8_symmetric" and len(measured["scenes"]) == 16
 
 
 def test_a_packed_checkpoint_is_no_original_model(packed, tmp_path, capsys):

@@ -14,13 +14,14 @@ from typing import Any
 from vggt_quant.cli._packed import refuse_packed
 from vggt_quant.data import prepare
 from vggt_quant.model import VGGTConfig
-from vggt_quant.quantization import checkpoint
+from vggt_quant.quantization import checkpoint, made_by
 from vggt_quant.results.scenes_in_words import scenes_in_words
 from vggt_quant.results.schema import (
     Error,
     Failed,
     ImagesResult,
     ModelResult,
+    Packed,
     PackedFile,
     QuantizeResult,
     ReferenceResult,
@@ -28,7 +29,7 @@ from vggt_quant.results.schema import (
     read,
     read_outcome,
 )
-from vggt_quant.variants import DEFAULT, RunSettings, find_variant
+from vggt_quant.variants import RunSettings, find_variant
 
 log = logging.getLogger(__name__)
 
@@ -65,18 +66,23 @@ def cache(args: Namespace) -> Iterator[Path]:
         yield Path(folder)
 
 
-def packed(path: Path) -> QuantizeResult | PackedFile | Unsupported | Failed:
+def packed(args: Namespace) -> QuantizeResult | PackedFile | Unsupported | Failed:
     """A packed checkpoint, by the result of its step or by itself; or why there is none.
 
-    A checkpoint that `vggt_quant.save` wrote is called by its file's name.
+    It is called by the variant of `--variant` if that has the same tensors, else by the one in its header, or else by
+    its file's name.
     """
+    path: Path = args.packed
     if path.suffix == ".json":
         made = read_outcome(QuantizeResult, path)
         if isinstance(made, QuantizeResult):
             _expect_cached(made.checkpoint, path)
         return made
-    variant = checkpoint.read_manifest(path).get("variant") or {}
-    return PackedFile(variant=variant.get("name", path.stem), checkpoint=str(path.absolute()))
+    header = checkpoint.read_manifest(path).get("variant") or {}
+    asked = find_variant(args.variant, args.variants_file) if args.variant else None
+    is_same = asked is not None and asked.spec().items() <= header.items()
+    name = args.variant if is_same else header.get("name", path.stem)
+    return PackedFile(variant=name, checkpoint=str(path.absolute()))
 
 
 def config_of(path: str) -> dict[str, Any]:
@@ -99,9 +105,17 @@ def reference(path: Path) -> ReferenceResult:
     return made
 
 
-def run_settings(args: Namespace) -> RunSettings:
-    """How to run a checkpoint: as its variant says; without one, by the default."""
-    return find_variant(args.variant, args.variants_file).run if args.variant else DEFAULT
+def run_settings(args: Namespace, packed: Packed) -> RunSettings:
+    """How to run a checkpoint: as `--variant` says; without it, as the variant that it was made for.
+
+    Variants that are only run differently share a file in the cache, so a result's name comes before the header's.
+    """
+    if args.variant:
+        return find_variant(args.variant, args.variants_file).run
+    made = checkpoint.read_manifest(packed.checkpoint).get("variant") or {}
+    if isinstance(packed, QuantizeResult) and (made.get("name") != packed.variant or "run" not in made):
+        return find_variant(packed.variant, args.variants_file).run
+    return made_by.run_of(made, f"{packed.checkpoint}: variant")
 
 
 def prepared_folder(args: Namespace) -> Path:

@@ -32,7 +32,7 @@ def run(args: Namespace) -> AccuracyResult | Unsupported | Failed:
     from vggt_quant.inference.engine import UnsupportedError
 
     with memory.memory_limit(args.memory_limit_mb):
-        device, packed = machine.resolve_device(args.device), _inputs.packed(args.packed)
+        device, packed = machine.resolve_device(args.device), _inputs.packed(args)
         if isinstance(packed, Unsupported | Failed):
             return packed
         model = _inputs.model(args.model)
@@ -40,6 +40,6 @@ def run(args: Namespace) -> AccuracyResult | Unsupported | Failed:
         try:
             with _inputs.photos(args, model.config) as photos, _inputs.cache(args) as cache:
                 fp32 = made or make_reference(model, photos, cache, device)
-                return measure_accuracy(model, photos, fp32, packed, device, _inputs.run_settings(args))
+                return measure_accuracy(model, photos, fp32, packed, device, _inputs.run_settings(args, packed))
         except UnsupportedError as reason:
             return _inputs.unsupported(packed.variant, "accuracy", reason)

@@ -23,7 +23,7 @@ FOLDER = (
     f"a folder of photos, a scene with ground truth (layouts: {', '.join(scenes.names())}), a folder of such scenes, "
     "or `drawn` for rooms that the project draws itself"
 )
-HOW_TO_RUN = "the variant that says how to run the checkpoint (default: by the fast engine)"
+HOW_TO_RUN = "the variant that says how to run the checkpoint (default: the one that its header names)"
 
 
 def positive(text: str) -> int:

@@ -1,16 +1,12 @@
 """`vggt-quant quantize`: make the packed checkpoint of a variant."""
 
 import logging
-import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from vggt_quant.cli import flags
 from vggt_quant.cli._outputs import expect_output_file
 from vggt_quant.quantization.catalog import find_variant
-from vggt_quant.results.files import whole
 from vggt_quant.results.schema import QuantizeResult
 from vggt_quant.runtime import machine, memory
 
@@ -44,24 +40,22 @@ def run(args: Namespace) -> QuantizeResult:
         expect_output_file(args.output)
     variant = find_variant(args.variant, args.variants_file)
     from vggt_quant.cli import _inputs
-    from vggt_quant.quantization.make_checkpoint import make_checkpoint, write_checkpoint
+    from vggt_quant.quantization.make_checkpoint import copy_checkpoint, make_checkpoint, write_checkpoint
 
     with memory.memory_limit(args.memory_limit_mb):
         device = machine.resolve_device(args.device)
         model = _inputs.model(args.model)
-        if args.cache:
-            result = _copied(make_checkpoint(model, variant, args.cache, device), args.output)
-        else:
-            result = write_checkpoint(model, variant, args.output, device)
+        if not args.cache:
+            return _log(write_checkpoint(model, variant, args.output, device))
+        made = make_checkpoint(model, variant, args.cache, device)
+        if not args.output:
+            return _log(made)
+        copy = copy_checkpoint(made, variant, args.output)
+        _log(made, f", copied to {args.output}")
+        return copy
+
+
+def _log(result: QuantizeResult, copied: str = "") -> QuantizeResult:
     verb = "found" if result.cached else "made"
-    log.info("%s %s (%.1f MB)", verb, result.checkpoint, result.checkpoint_bytes / 1e6)
+    log.info("%s %s%s (%.1f MB)", verb, result.checkpoint, copied, result.checkpoint_bytes / 1e6)
     return result
-
-
-def _copied(result: QuantizeResult, output: Path | None) -> QuantizeResult:
-    """The checkpoint of the cache, also under a name of the user's."""
-    if output is None:
-        return result
-    with whole(output) as file:
-        shutil.copyfile(result.checkpoint, file)
-    return replace(result, checkpoint=str(output.absolute()))

@@ -76,7 +76,7 @@ def run(args: Namespace) -> SpeedResult | SweepResult | Unsupported | Failed | i
     from vggt_quant.cli import _inputs
     from vggt_quant.inference.engine import UnsupportedError
 
-    packed = _inputs.packed(args.packed)
+    packed = _inputs.packed(args)
     if isinstance(packed, Unsupported | Failed):
         return packed
     try:
@@ -112,7 +112,7 @@ def _measure(args: Namespace, packed: Packed) -> SpeedResult | SweepResult:
 
     memory.keep_freed_memory()  # here and not where it is timed: it belongs to the whole process
     with memory.memory_limit(args.memory_limit_mb):
-        device, settings = machine.resolve_device(args.device), _inputs.run_settings(args)
+        device, settings = machine.resolve_device(args.device), _inputs.run_settings(args, packed)
         config = _inputs.config_of(str(packed.checkpoint))
         with _inputs.photos(args, config, max_scenes=1) as photos:
             if args.num_images:

@@ -55,10 +55,13 @@ def load_images(
         [N, 3, H, W] float32 in [0, 1]; H and W are multiples of 14 and at most `size`.
 
     Raises:
-        ValueError: no paths, an unknown mode, an impossible size, or a photo that cannot be decoded or is too thin.
+        ValueError: no paths, a folder, an unknown mode, an impossible size, a `model` that is none, or a photo that
+            cannot be decoded or is too thin.
     """
     size = _size(size, model)
     paths = [paths] if isinstance(paths, str | Path) else paths
+    if folder := next((path for path in paths if Path(path).is_dir()), None):
+        raise ValueError(f"{folder} is a folder; give its photos: load_images(find_images({str(folder)!r}).paths).")
     if len(paths) == 0:
         raise ValueError("At least 1 image is required, and the list of paths is empty.")
     if mode not in MODES:
@@ -71,6 +74,8 @@ def load_images(
 def _size(size: int | None, model: VGGT | None) -> int:
     if model is None:
         return SIZE if size is None else size
+    if not isinstance(model, VGGT):
+        raise ValueError(f"model is {model!r} and no loaded model; give model=load({str(model)!r}) or size=...")
     if size is not None:
         raise ValueError(f"Both a size ({size}) and a model (of {model.config.img_size}) are given; leave one out.")
     return model.config.img_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module
 
-from vggt_quant.inference.engine import Engine, ready
+from vggt_quant.inference.engine import Engine, UnsupportedError, ready
 from vggt_quant.inference.weights_stamp import WeightsStamp
 from vggt_quant.model import VGGT
 from vggt_quant.model.device import pick_device
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization.checkpoint import is_packed, load_packed
+from vggt_quant.quantization import made_by
+from vggt_quant.quantization.checkpoint import is_packed, load_packed, read_manifest
 from vggt_quant.quantization.formats.base import packed_layers
-from vggt_quant.variants import DEFAULT, RunSettings
+from vggt_quant.variants import RunSettings, Variant, find_variant
 
 Outputs = dict[str, Tensor | list[Tensor]]
 
@@ -27,7 +29,15 @@ ONE_AT_A_TIME = threading.RLock()
 """PyTorch's switches for arithmetic belong to the process, and a CUDA graph has one set of buffers."""
 
 
-def load(name_or_path: Path | str, *, device: str | torch.device = "cpu", run: RunSettings = DEFAULT) -> LoadedVGGT:
+PLAIN = RunSettings(engine="plain")
+
+
+def load(
+    name_or_path: Path | str,
+    *,
+    device: str | torch.device = "cpu",
+    run: RunSettings | Variant | str | None = None,
+) -> LoadedVGGT:
     """Open a model by whatever names it, ready to run: eval mode, no gradients.
 
     Args:
@@ -35,20 +45,37 @@ def load(name_or_path: Path | str, *, device: str | torch.device = "cpu", run: R
             model ("tiny"), or seeded random weights ("small-random"). A folder or hub model may also hold a packed
             checkpoint.
         device: Where its tensors go; "auto" takes the GPU where there is one.
-        run: How it is run there, e.g. `find_variant("fp8_attention8").run`; see `LoadedVGGT`.
+        run: How it is run there: like a variant ("fp8_attention8", or a `Variant` of your own), or by settings. None
+            runs a packed checkpoint like the variant that made it, and all else by the fast engine; see `LoadedVGGT`.
 
     Raises:
-        ValueError: Nothing of that name, or something that is not VGGT, or no such device; the sentence says what to
-            do.
+        ValueError: Nothing of that name, or something that is not VGGT, or no such device or run; the sentence says
+            what to do.
     """
-    target = pick_device(device)
+    target, run = pick_device(device), _run_settings(run)
     path = Path(name_or_path).expanduser()
     if path.is_file() and is_packed(path):
-        return LoadedVGGT(load_packed(path, device=target), run)
+        return _load_packed(path, target, run)
     source = resolve(str(name_or_path))
     if len(source.paths) == 1 and is_packed(source.paths[0]):
-        return LoadedVGGT(load_packed(source.paths[0], device=target), run)
+        return _load_packed(source.paths[0], target, run)
     return LoadedVGGT(load_pretrained(source, device=target), run)
+
+
+def _run_settings(run: Any) -> RunSettings | None:
+    if run is None or isinstance(run, RunSettings):
+        return run
+    if isinstance(run, str | Variant):
+        return (find_variant(run) if isinstance(run, str) else run).run
+    raise ValueError(
+        f"run is {run!r}, a {type(run).__name__}; give a variant's name such as 'fp8_attention8', or leave it out."
+    )
+
+
+def _load_packed(path: Path, device: torch.device, run: RunSettings | None) -> LoadedVGGT:
+    if run is None:
+        made_by.run_of(read_manifest(path).get("variant"), f"{path}: variant")  # refuse it now, not at the first call
+    return LoadedVGGT(load_packed(path, device=device), run)
 
 
 class LoadedVGGT(VGGT):
@@ -58,23 +85,30 @@ class LoadedVGGT(VGGT):
     has hooks; `ran` says which code ran, and why. It is prepared at the first call, for the weights of that call, and
     anew when they have changed (`WeightsStamp` says what is noticed). On CUDA it lays the weights of the dense heads
     out with channels innermost, as cuDNN wants them. float32 is computed without TF32, as `Engine` says.
+
+    Without settings of the caller's it runs as the variant does that quantized it. Where the machine cannot, it runs
+    its plain modules, and `ran` says so; the caller's own settings are refused there.
     """
 
-    run: RunSettings
+    run: RunSettings | None
+    """How the caller wants it run; None: as the variant that quantized it."""
     prepared: Prepared
 
-    def __init__(self, model: VGGT, run: RunSettings = DEFAULT) -> None:
+    def __init__(self, model: VGGT, run: RunSettings | None = None) -> None:
         nn.Module.__init__(self)
         _share(model, self)
-        self.run, self.prepared = run, Prepared()
+        made_by.remember(self, made_by.remembered(model))
+        self.run, self.prepared, self._warned_of_size = run, Prepared(), False
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> Outputs:
         """Reconstruct one or more scenes, as `VGGT.forward` says; the images may lie on any device."""
         device = self.aggregator.camera_token.device
+        if not self._warned_of_size and images.ndim > 3:
+            self._expect_size(max(images.shape[-2:]))
         images = images.to(device)
         reason = why_plain(images, query_points)
         if reason:
-            self.prepared.ran = f"plain: {reason}"
+            self.prepared.ran = f"plain: {reason}{self._cuda_only(device)}"
             return super().forward(images, query_points)
         with ONE_AT_A_TIME:
             outputs = self.prepared.outputs(self, self._check_images(images))
@@ -82,6 +116,28 @@ class LoadedVGGT(VGGT):
                 return outputs
             with self.prepared.arithmetic():
                 return super().forward(images)
+
+    @property
+    def settings(self) -> RunSettings:
+        """How it is to be run: as the caller said, else as the variant that quantized it."""
+        return self.run or made_by.run_of(made_by.remembered(self), "the model's variant")
+
+    def _cuda_only(self, device: torch.device) -> str:
+        """A remark where the settings are not for that device."""
+        settings = self.settings
+        return "" if device.type in settings.devices else f", and {settings.cuda_only} runs on cuda only"
+
+    def _expect_size(self, longer: int) -> None:
+        """Warn, once for a model, of images that are much larger or smaller than those that it was trained on."""
+        trained = self.config.img_size
+        if 2 * longer <= 3 * trained and 2 * trained <= 3 * longer or torch.compiler.is_compiling():
+            return
+        self._warned_of_size = True
+        warnings.warn(
+            f"The longer side of these images is {longer} pixels, but the model was trained on {trained}, so its "
+            "outputs may be poor; prepare the images with load_images(paths, model=model).",
+            stacklevel=5,  # the caller's line: below lie forward and two functions of nn.Module
+        )
 
     @property
     def ran(self) -> str:
@@ -152,9 +208,15 @@ class Prepared:
         twin = VGGT.__new__(VGGT)  # not the model itself, which then would hold itself
         nn.Module.__init__(twin)
         _share(model, twin)
-        self.engine = ready(twin, device.type, model.run, owns_weights=True)
+        self._reason = None
+        try:
+            self.engine = ready(twin, device.type, model.settings, owns_weights=True)
+        except UnsupportedError as error:
+            if model.run is not None:
+                raise
+            self.engine, self._reason = ready(twin, device.type, PLAIN, owns_weights=True), str(error).rstrip(".")
         self._wants_gradients = stamp.needs_gradients
-        self._reason = _why_not(self.engine, stamp)
+        self._reason = self._reason or _why_not(self.engine, stamp)
 
     def _can_run(self) -> bool:
         assert self.engine is not None

@@ -4,7 +4,7 @@ The manifest (see `tensor_file` for the checksums that it has besides):
 
     version    1
     model      config of the VGGT (null for any other module), its label and the hash of the weights it was made from
-    variant    the settings that made it, for people; loading never looks at them
+    variant    what made it (`made_by`): its name, settings and `run`, which older files lack; null if that is not known
     layers     packed layer -> {format, sizes, ...}; all else is dense and stored under its own name
     aliases    second name of a tensor or layer -> the name it is stored under
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vggt_quant.model import VGGT, VGGTConfig
 from vggt_quant.model.device import pick_device
-from vggt_quant.quantization import formats
+from vggt_quant.quantization import formats, made_by
 from vggt_quant.quantization.formats.base import packed_layers, replace
 from vggt_quant.runtime import tensor_file
 from vggt_quant.runtime.tensor_file import TensorFileError
@@ -40,7 +40,8 @@ def save(model: nn.Module, path: Path | str, *, about: dict[str, Any] | None = N
     Args:
         model: A model with packed layers, dense layers or both, on any device.
         path: A `.safetensors` file to make or replace.
-        about: Further entries of the manifest, e.g. {"model": {"label": ...}, "variant": {...}}.
+        about: Further entries of the manifest, e.g. {"model": {"label": ...}}. `variant` is what the model remembers
+            (`made_by`) unless it is given here.
 
     Raises:
         ValueError: The model holds what a tensor file cannot: tensors without values, or state that is no tensor.
@@ -50,7 +51,7 @@ def save(model: nn.Module, path: Path | str, *, about: dict[str, Any] | None = N
     about = dict(about or {})
     manifest = {
         "version": VERSION,
-        "variant": about.pop("variant", None),
+        "variant": about.pop("variant", made_by.remembered(model)),
         "model": {**about.pop("model", {}), "config": model.config.to_dict() if isinstance(model, VGGT) else None},
         **about,
         "layers": layers,
@@ -137,6 +138,8 @@ def load_into(model: nn.Module, path: Path | str, *, device: str | torch.device 
             f"{path} holds no values for {empty[0]}, a buffer that its module does not save; build the module on the "
             "CPU and not on the meta device."
         )
+    variant = manifest.get("variant")
+    made_by.remember(model, variant if isinstance(variant, dict) else None)
     return model
 
 

@@ -7,6 +7,7 @@ the code that computed it; where that is not today's, the checkpoint is made aga
 """
 
 import logging
+import shutil
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ import torch
 from torch import nn
 
 from vggt_quant.model.weights.pretrained import load_pretrained, resolve
-from vggt_quant.quantization import checkpoint, methods, quantize
+from vggt_quant.quantization import checkpoint, made_by, methods, quantize
 from vggt_quant.quantization.formats.base import packed_layers
+from vggt_quant.results.files import whole
 from vggt_quant.results.record import Measured, finite
 from vggt_quant.results.schema import KeptLayer, Making, ModelResult, QuantizeResult
 from vggt_quant.results.validation import build
-from vggt_quant.runtime import cache_keys, fingerprint, memory
+from vggt_quant.runtime import cache_keys, fingerprint, memory, tensor_file
 from vggt_quant.runtime.provenance import provenance
 from vggt_quant.runtime.tensor_file import tensor_bytes
 from vggt_quant.variants import Variant
@@ -65,6 +67,25 @@ def write_checkpoint(model: ModelResult, variant: Variant, path: Path, device: s
     return _describe(_make(model, variant, path, device), model, variant, key, path, cached=False)
 
 
+def copy_checkpoint(made: QuantizeResult, variant: Variant, path: Path) -> QuantizeResult:
+    """Copy a checkpoint of the cache to a place of one's own, where its header describes the variant asked for.
+
+    The file in the cache may be the one of another variant, which only is run differently.
+
+    Raises:
+        OSError: The file cannot be written; what was there stays.
+    """
+    manifest, description = checkpoint.read_manifest(made.checkpoint), made_by.describe(variant)
+    if manifest.get("variant") == description:
+        with whole(path) as file:
+            shutil.copyfile(made.checkpoint, file)
+    else:
+        about = {key: value for key, value in manifest.items() if key not in tensor_file.CHECKSUMS}
+        tensors = tensor_file.read_tensors(made.checkpoint)
+        tensor_file.write_tensors(tensors, path, {**about, "variant": description})
+    return msgspec.structs.replace(made, checkpoint=str(path.absolute()), checkpoint_bytes=path.stat().st_size)
+
+
 def _place(path: Path, key: str) -> Path:
     """Where a checkpoint lies or will lie; variants that differ in name or `run` only share the first one's."""
     return next(iter(sorted(path.parent.glob(f"*-{key}{path.suffix}"))), path)
@@ -99,7 +120,6 @@ def _make(model: ModelResult, variant: Variant, path: Path, device: str) -> _Pac
     making, sqnr_code = _measure(done, target)
     about = {
         "model": {"name": model.name, "label": model.label, "weights_sha256": model.weights_sha256},
-        "variant": {"name": variant.name, **variant.spec()},
         "kept": kept,
         "making": msgspec.to_builtins(making),
         "sqnr_code": sqnr_code,

@@ -6,20 +6,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from vggt_quant.model import VGGT
-from vggt_quant.quantization import methods
+from vggt_quant.quantization import made_by, methods
 from vggt_quant.quantization.formats.base import PackedBase, packed_layers
 from vggt_quant.quantization.formats.base import replace as put
 from vggt_quant.quantization.policy import Selection, select
 from vggt_quant.results import decibels
+from vggt_quant.results.validation import near
 from vggt_quant.runtime import progress
 from vggt_quant.variants import Variant, find_variant
+
+DTypeName = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +37,7 @@ class Quantization:
 
 
 def quantize_model(
-    model: nn.Module, variant: str | Variant, *, dtype: torch.dtype | Literal["keep"] | None = None
+    model: nn.Module, variant: str | Variant, *, dtype: torch.dtype | DTypeName | Literal["keep"] | None = None
 ) -> nn.Module:
     """Quantize the Linears of any module in place and return it.
 
@@ -43,17 +46,30 @@ def quantize_model(
         variant: A name from `config/variants.yaml`, e.g. "int4_group128", or a `Variant` of your own.
         dtype: Type of everything that is not quantized. None takes the `dtype` of the variant's entry for the VGGT of
             this package, so that its size and speed are those of the report; it takes float32 images as before. Any
-            other module keeps its types, so that its inputs still fit. "keep" leaves VGGT's as they are, too.
+            other module keeps its types, so that its inputs still fit. "keep" leaves VGGT's as they are, too. A type's
+            name is taken, too: "bfloat16".
+
+    A model that is then what the variant's entry says remembers the variant, for `save` and for how it is run.
 
     Raises:
-        ValueError: Unknown variant or setting, nothing in the model that it could quantize, or a weight that is not
-            finite, whose name it says. The model is then as it was.
+        ValueError: Unknown variant, setting or dtype, nothing in the model that it could quantize, or a weight that is
+            not finite, whose name it says. The model is then as it was.
     """
     variant = find_variant(variant) if isinstance(variant, str) else variant
     if dtype is None and isinstance(model, VGGT):
         dtype = getattr(torch, variant.dtype)
-    run(model, variant, dtype=None if dtype == "keep" else dtype)
+    run(model, variant, dtype=None if dtype is None or dtype == "keep" else _dtype(dtype))
     return model
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    names = get_args(DTypeName)
+    name = str(dtype).removeprefix("torch.")
+    if name not in names:
+        choices = ", ".join(map(repr, (*names, "keep")))
+        raise ValueError(f"dtype is {dtype!r}{near(name, names)}; choose one of {choices}, or leave it out.")
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Quantization:
@@ -67,6 +83,7 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
     if config.packs:
         _expect_finite(model, selection.quantized)
     aliases = _aliases(model, selection.quantized)
+    is_original = made_by.remembered(model) is None and not packed_layers(model)
     sqnr_db: dict[str, float] = {}
     with torch.no_grad(), progress.steps(variant.method.replace("_", " "), len(selection.quantized)) as advance:
         method.quantize(model, selection.quantized, config, _replace(model, sqnr_db, advance), None)
@@ -74,6 +91,8 @@ def run(model: nn.Module, variant: Variant, *, dtype: torch.dtype | None) -> Qua
             model.set_submodule(alias, model.get_submodule(name))
         if dtype is not None:
             cast_dense(model, dtype)
+    as_described = is_original and dtype == getattr(torch, variant.dtype)
+    made_by.remember(model, made_by.describe(variant) if as_described else None)
     seconds = time.perf_counter() - started
     return Quantization(variant=variant, selection=selection, sqnr_db=sqnr_db, seconds=seconds)
 

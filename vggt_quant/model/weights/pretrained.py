@@ -17,6 +17,7 @@ changing them in place never touches the file; bfloat16 and float16 are widened 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -106,10 +107,12 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, offline: b
         return hub_source(name, revision, lambda file, commit: fetch(name, file, revision=commit, offline=offline))
     if "/" in name or name.startswith(("~", ".")) or _is_weight_file(path):
         raise WeightsError(f"There is no file or folder {name!r}; check the path.")
-    choices = ", ".join([*BUNDLED, *(f"{key}-random" for key in NAMED)])
+    choices = [*BUNDLED, *(f"{key}-random" for key in NAMED)]
+    close = difflib.get_close_matches(name.lower(), choices, n=1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
     raise WeightsError(
-        f"There is no model {name!r}; give a hub model such as facebook/VGGT-1B, a file (.safetensors, "
-        f"{', '.join(PICKLED)}), a folder with {WEIGHT_FILES[0]} or model.pt, or one of {choices} "
+        f"There is no model {name!r}{meant}; give a hub model such as facebook/VGGT-1B, a file (.safetensors, "
+        f"{', '.join(PICKLED)}), a folder with {WEIGHT_FILES[0]} or model.pt, or one of {', '.join(choices)} "
         "(with a seed: small-random:7)."
     )
 
