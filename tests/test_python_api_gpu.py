@@ -87,14 +87,14 @@ def test_the_file_has_the_rows_bytes(name, row, saved):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_loaded_model_has_the_rows_memory_time_and_outputs(name, row, saved):
-    images = photos(5)
+    images, checkpoint, file = photos(5), row(name).checkpoint, saved(name)
     empty()
-    engine = open_checkpoint(row(name).checkpoint, "cuda", VARIANTS[name].run)
+    engine = open_checkpoint(checkpoint, "cuda", VARIANTS[name].run)
     expected = {key: value.cpu() for key, value in engine.run(images).items() if isinstance(value, torch.Tensor)}
     row_peak = torch.cuda.max_memory_allocated()
     del engine
     empty()
-    model = vggt_quant.load(saved(name), device="cuda")
+    model = vggt_quant.load(file, device="cuda")
     got = {key: value.cpu() for key, value in model(images).items() if isinstance(value, torch.Tensor)}
     assert torch.cuda.max_memory_allocated() <= row_peak + SLACK
     assert model.ran.startswith("fast, ")
