@@ -14,6 +14,12 @@ from vggt_quant.results.record import Record
 from vggt_quant.results.schema import SCHEMA_VERSION
 from vggt_quant.results.validation import expected
 
+HEAD = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$comment": "Written by `make docs` from the package's definitions; edit those.",
+}
+"""How each schema file begins."""
+
 
 def field_docs(kind: type[Struct]) -> dict[str, str]:
     """The docstring under each field of a definition and of its bases, on one line."""
@@ -64,7 +70,7 @@ def json_schema(kind: Any) -> dict[str, Any]:
     for name, part in parts.items():
         for key, text in described.get(name, {}).items():
             part["properties"][key]["description"] = text
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema[0], "$defs": parts}
+    return {**HEAD, **schema[0], "$defs": parts}
 
 
 def file_schema(kind: type[Record]) -> dict[str, Any]:
@@ -74,7 +80,7 @@ def file_schema(kind: type[Record]) -> dict[str, Any]:
     version = {"type": "integer", "const": SCHEMA_VERSION}
     file["properties"] = {"schema_version": version, **file["properties"]}
     file["required"] = ["schema_version", *file["required"]]
-    return {"$schema": schema["$schema"], **file, "$defs": schema["$defs"]}
+    return {**HEAD, **file, "$defs": schema["$defs"]}
 
 
 def _definitions(kind: Any, found: set[type[Struct]]) -> set[type[Struct]]:

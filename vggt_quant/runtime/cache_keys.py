@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vggt_quant.runtime import fingerprint, gpus, machine, provenance
-from vggt_quant.runtime.declarations import BACKENDS, FORMATS, declared
 from vggt_quant.runtime.fingerprint import PACKAGE, digest, files_in
+from vggt_quant.runtime.source_literals import BACKENDS, FORMATS, declared
 from vggt_quant.variants import RunSettings, Variant
 
 METHODS = "quantization.methods"

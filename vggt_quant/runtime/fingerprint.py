@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vggt_quant.runtime.definitions import STAR, Chain, Definition, Module, parse
+from vggt_quant.runtime.source_definitions import STAR, Chain, Definition, Module, parse
 
 PACKAGE = Path(__file__).parents[1]
 LOOSE = ""

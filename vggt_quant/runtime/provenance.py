@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vggt_quant.results.schema import Provenance
 from vggt_quant.runtime import gpus, machine
-from vggt_quant.runtime.declarations import BACKENDS, FORMATS, declared
+from vggt_quant.runtime.source_literals import BACKENDS, FORMATS, declared
 
 OURS = "triton"
 """The library that our own kernels are written in."""

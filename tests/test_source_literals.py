@@ -9,7 +9,7 @@ import pytest
 from vggt_quant.inference import attention
 from vggt_quant.quantization import formats
 from vggt_quant.runtime import fingerprint, provenance
-from vggt_quant.runtime.declarations import BACKENDS, FORMATS, declared
+from vggt_quant.runtime.source_literals import BACKENDS, FORMATS, declared
 
 
 @pytest.fixture
