@@ -105,7 +105,7 @@ def test_a_replaced_result_of_other_settings_is_kept(made, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="x: Not a directory; see that --output .* can be written to"):
+    with pytest.raises(ValueError, match="--output .*x is in .*file, which is a file, but should be a folder"):
         speed.run(parser().parse_args(words(tmp_path / "file" / "x")))
     full = pytest.raises(ValueError, match="full: No space left on device; see that --output")
     with full, locks.sole_run(tmp_path / "full"):
