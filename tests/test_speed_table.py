@@ -299,7 +299,7 @@ def test_a_variant_that_cannot_be_is_named(tmp_path):
     with pytest.raises(ValueError, match="name of a variant should be letters, .* but is '../odd'"):
         plan_of("--variants-file", str(file))
     file.write_text("broken: {method: round_to_nearest, config: {format: w3a3}}")
-    with pytest.raises(ValueError, match="^Variant broken: .*w3a3"):
+    with pytest.raises(ValueError, match="own.yaml: variant broken: .*w3a3"):
         run(tmp_path / "o", "--variants-file", str(file), "--variants", "broken")
 
 
